@@ -1,0 +1,242 @@
+//! Typed instructions: what a Dockerfile says, before any variable is expanded.
+//!
+//! Made from the AST by [`crate::instructions`]; read by the planner. Texts are kept as written (quotes and `$`
+//! included) where the planner still has to expand them.
+
+use crate::diagnostic::Diagnostic;
+use crate::source::{Lines, Source, Span};
+
+/// A whole Dockerfile in typed form.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The text that all spans point into.
+    pub source: Source,
+    /// The escape character of the `escape` directive: a backslash or a backtick.
+    pub escape: char,
+    /// `ARG` instructions before the first `FROM`.
+    pub global_args: Vec<Instruction>,
+    /// In file order; may be empty (the planner refuses that).
+    pub stages: Vec<Stage>,
+    /// Build checks that the text alone can fire.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One `FROM` and what follows it.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// `AS name`, lower-cased.
+    pub name: Option<String>,
+    /// `AS name` as written.
+    pub name_as_written: Option<String>,
+    /// The base as written.
+    pub base: String,
+    /// `--platform` as written.
+    pub platform: Option<String>,
+    /// The `FROM` instruction's place.
+    pub span: Span,
+    /// Its lines.
+    pub lines: Lines,
+    /// The place of the base's name.
+    pub base_span: Span,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
+    /// What follows, without the `FROM`.
+    pub instructions: Vec<Instruction>,
+}
+
+/// One instruction with its place.
+#[derive(Clone, Debug)]
+pub struct Instruction {
+    /// What it says.
+    pub kind: InstructionKind,
+    /// Whole instruction including continuations and heredocs. For a fired ONBUILD trigger: the `FROM` line.
+    pub span: Span,
+    /// Its lines.
+    pub lines: Lines,
+    /// The logical line as written (continuations joined, keyword included, heredoc bodies not).
+    pub text: String,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
+}
+
+/// All 18 instructions but `FROM`, which is [`Stage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstructionKind {
+    /// `ADD`
+    Add(AddInstruction),
+    /// `ARG`
+    Arg(Vec<ArgPair>),
+    /// `CMD`
+    Cmd(CommandLine),
+    /// `COPY`
+    Copy(CopyInstruction),
+    /// `ENTRYPOINT`
+    Entrypoint(CommandLine),
+    /// `ENV`
+    Env(Vec<NameValue>),
+    /// `EXPOSE`, the words as written, sorted as text as the reference does.
+    Expose(Vec<String>),
+    /// `HEALTHCHECK`
+    Healthcheck(Healthcheck),
+    /// `LABEL`
+    Label(Vec<NameValue>),
+    /// `MAINTAINER`
+    Maintainer(String),
+    /// `ONBUILD`, the trigger's text: heredoc bodies and terminators appended after newlines.
+    Onbuild(String),
+    /// `RUN`
+    Run(RunInstruction),
+    /// `SHELL`
+    Shell(Vec<String>),
+    /// `STOPSIGNAL`
+    Stopsignal(String),
+    /// `USER`
+    User(String),
+    /// `VOLUME`
+    Volume(Vec<String>),
+    /// `WORKDIR`
+    Workdir(String),
+}
+
+/// Shell form or exec form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// The text for the shell, continuations joined, inner blanks kept.
+    Shell(String),
+    /// A JSON array of strings.
+    Exec(Vec<String>),
+}
+
+/// One word of `ARG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArgPair {
+    /// Name, not yet expanded.
+    pub name: String,
+    /// Text behind `=`, quotes kept; none without `=`.
+    pub default: Option<String>,
+}
+
+/// One pair of `ENV` or `LABEL`, quotes kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameValue {
+    /// Name as written.
+    pub name: String,
+    /// Value as written.
+    pub value: String,
+    /// The old `ENV name value` form without `=`.
+    pub is_legacy: bool,
+}
+
+/// `HEALTHCHECK`; the flags are checked and parsed already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Healthcheck {
+    /// `HEALTHCHECK NONE`
+    None,
+    /// `HEALTHCHECK [flags] CMD …`. Durations are nanoseconds; 0 means the engine's default.
+    Command {
+        /// What to run.
+        command: CommandLine,
+        /// `--interval`
+        interval: i64,
+        /// `--timeout`
+        timeout: i64,
+        /// `--start-period`
+        start_period: i64,
+        /// `--start-interval`
+        start_interval: i64,
+        /// `--retries`
+        retries: i64,
+    },
+}
+
+/// A here-document's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The delimiter's name: what the file is called.
+    pub name: String,
+    /// File descriptor number before `<<`; parsed, otherwise unused. 0 when absent.
+    pub file_descriptor: u32,
+    /// False when the delimiter was quoted.
+    pub is_expanded: bool,
+    /// `<<-`: leading tabs are to be removed ([`Heredoc::body`] does it).
+    pub is_chomped: bool,
+    /// The raw lines between, newlines included.
+    pub content: String,
+}
+
+impl Heredoc {
+    /// The content with leading tabs removed if `<<-` asked for it.
+    pub fn body(&self) -> String {
+        if !self.is_chomped {
+            return self.content.clone();
+        }
+        self.content.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+    }
+}
+
+/// One source argument of `COPY` or `ADD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceArgument {
+    /// A path, URL or git reference as written.
+    Path(String),
+    /// An inline file.
+    Heredoc(Heredoc),
+}
+
+/// What `COPY` and `ADD` share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Sources in order of appearance.
+    pub sources: Vec<SourceArgument>,
+    /// Destination as written.
+    pub destination: String,
+    /// `--chown` as written.
+    pub chown: Option<String>,
+    /// `--chmod` as written.
+    pub chmod: Option<String>,
+    /// `--link`
+    pub is_linked: bool,
+    /// `--exclude`, never expanded.
+    pub exclude: Vec<String>,
+}
+
+/// `COPY`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyInstruction {
+    /// Sources, destination and common flags.
+    pub transfer: Transfer,
+    /// `--from` as written.
+    pub from: Option<String>,
+    /// `--parents`
+    pub keeps_parents: bool,
+}
+
+/// `ADD`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddInstruction {
+    /// Sources, destination and common flags.
+    pub transfer: Transfer,
+    /// `--checksum` as written.
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`, none when not given.
+    pub keep_git_dir: Option<bool>,
+    /// `--unpack`, none when not given.
+    pub unpack: Option<bool>,
+}
+
+/// `RUN`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunInstruction {
+    /// Shell or exec form; for `RUN <<EOF` the shell text is the heredoc word as written.
+    pub command: CommandLine,
+    /// Bodies of the heredocs on the line, in order.
+    pub heredocs: Vec<Heredoc>,
+    /// `--mount` values as written, one CSV record each. `from` has been checked for `$`.
+    pub mounts: Vec<String>,
+    /// `--network`, checked.
+    pub network: Option<String>,
+    /// `--security`, checked.
+    pub security: Option<String>,
+    /// `--device` values as written.
+    pub devices: Vec<String>,
+}

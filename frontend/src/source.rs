@@ -1,0 +1,97 @@
+//! A Dockerfile's text, its name, and positions in it.
+//!
+//! Everything that comes from a Dockerfile carries a [`Span`] (byte offsets) so that an error can point at it;
+//! [`Source`] turns offsets into lines. Pure text: nothing here reads a file.
+
+use std::sync::Arc;
+
+/// A range of bytes of a [`Source`]: `start..end`, `end` exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset behind the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// The range `start..end`.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+}
+
+/// A range of lines, both ends included, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lines {
+    /// First line.
+    pub first: usize,
+    /// Last line; equal to `first` for one line.
+    pub last: usize,
+}
+
+/// The text of one Dockerfile, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: Arc<str>,
+    text: Arc<str>,
+    /// Offset of the first byte of each line.
+    line_starts: Arc<[usize]>,
+}
+
+impl Source {
+    /// Names a text. `name` is what messages show, usually the path as the user typed it.
+    ///
+    /// Bytes that are not UTF-8 become U+FFFD: the reference passes them on unchanged, but no Dockerfile seen
+    /// in the field has them outside comments.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+        let line_starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
+            .collect();
+        Self { name: name.into(), text, line_starts }
+    }
+
+    /// The name given to [`Source::new`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The line, counted from 1, that holds the byte at `offset`.
+    pub fn line_at(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset).max(1)
+    }
+
+    /// The lines that a span touches.
+    pub fn lines(&self, span: Span) -> Lines {
+        let last = if span.end > span.start { span.end - 1 } else { span.start };
+        Lines { first: self.line_at(span.start), last: self.line_at(last) }
+    }
+
+    /// The span of whole lines, without the last line's newline.
+    pub fn span_of_lines(&self, lines: Lines) -> Span {
+        let start = self.line_starts.get(lines.first.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let end = self.line_starts.get(lines.last).map_or(self.text.len(), |next| next - 1);
+        Span { start, end: end.max(start) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_become_lines() {
+        let source = Source::new("Dockerfile", b"FROM a\nRUN b\\\n c\n");
+        assert_eq!(source.line_at(0), 1);
+        assert_eq!(source.line_at(6), 1, "the newline belongs to its line");
+        assert_eq!(source.line_at(7), 2);
+        assert_eq!(source.lines(Span::new(7, 16)), Lines { first: 2, last: 3 });
+        assert_eq!(source.span_of_lines(Lines { first: 2, last: 3 }), Span::new(7, 16));
+    }
+}

@@ -1,6 +1,6 @@
 //! What the frontend has to say about a Dockerfile: data only, rendered by `builder`.
 
-use crate::source::Span;
+use crate::source::{Lines, Span};
 
 /// How bad a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +35,8 @@ pub struct Diagnostic {
     pub message: String,
     /// The place it is about.
     pub span: Span,
+    /// All lines of the instruction around the place; none if the place is not in one.
+    pub instruction_lines: Option<Lines>,
     /// A few words to write below the place; empty to say nothing there.
     pub label: String,
     /// The way out, if one is known.
@@ -52,6 +54,7 @@ impl Diagnostic {
             phase,
             message: message.into(),
             span,
+            instruction_lines: None,
             label: String::new(),
             help: None,
             notes: Vec::new(),
@@ -60,7 +63,17 @@ impl Diagnostic {
 
     /// A build check's warning.
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(code, Phase::Plan, span, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, Phase::Plan, span, message)
+        }
+    }
+
+    /// The same, as part of an instruction that stands on these lines.
+    #[must_use]
+    pub fn within(mut self, lines: Lines) -> Self {
+        self.instruction_lines = Some(lines);
+        self
     }
 
     /// The same with words below the place.

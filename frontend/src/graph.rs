@@ -364,6 +364,10 @@ pub struct PlanOptions {
     pub ignores_cache_of: Vec<String>,
     /// `--network` for the whole build.
     pub network: Network,
+    /// The main context's ignore file, for the check that nothing copied is ignored.
+    pub ignore: crate::ignore_file::IgnoreMatcher,
+    /// Evaluates all stages, not only those that the target needs: `rbuild check` without a target.
+    pub checks_all_stages: bool,
 }
 
 /// A base image that the planner needs to know about.

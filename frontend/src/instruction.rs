@@ -4,6 +4,7 @@
 //! included) where the planner still has to expand them.
 
 use crate::diagnostic::Diagnostic;
+use crate::directive::Directive;
 use crate::source::{Lines, Source, Span};
 
 /// A whole Dockerfile in typed form.
@@ -13,11 +14,13 @@ pub struct Program {
     pub source: Source,
     /// The escape character of the `escape` directive: a backslash or a backtick.
     pub escape: char,
+    /// Directives at the top of the file; `check` says which build checks count.
+    pub directives: Vec<Directive>,
     /// `ARG` instructions before the first `FROM`.
     pub global_args: Vec<Instruction>,
     /// In file order; may be empty (the planner refuses that).
     pub stages: Vec<Stage>,
-    /// Build checks that the text alone can fire.
+    /// Build checks that the text alone can fire, all of them: [`crate::checks::CheckSettings`] says which count.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -170,7 +173,10 @@ impl Heredoc {
         if !self.is_chomped {
             return self.content.clone();
         }
-        self.content.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+        self.content
+            .split_inclusive('\n')
+            .map(|line| line.trim_start_matches('\t'))
+            .collect()
     }
 }
 

@@ -49,7 +49,11 @@ impl Source {
         let line_starts = std::iter::once(0)
             .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
             .collect();
-        Self { name: name.into(), text, line_starts }
+        Self {
+            name: name.into(),
+            text,
+            line_starts,
+        }
     }
 
     /// The name given to [`Source::new`].
@@ -64,20 +68,39 @@ impl Source {
 
     /// The line, counted from 1, that holds the byte at `offset`.
     pub fn line_at(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|&start| start <= offset).max(1)
+        self.line_starts
+            .partition_point(|&start| start <= offset)
+            .max(1)
     }
 
     /// The lines that a span touches.
     pub fn lines(&self, span: Span) -> Lines {
-        let last = if span.end > span.start { span.end - 1 } else { span.start };
-        Lines { first: self.line_at(span.start), last: self.line_at(last) }
+        let last = if span.end > span.start {
+            span.end - 1
+        } else {
+            span.start
+        };
+        Lines {
+            first: self.line_at(span.start),
+            last: self.line_at(last),
+        }
     }
 
     /// The span of whole lines, without the last line's newline.
     pub fn span_of_lines(&self, lines: Lines) -> Span {
-        let start = self.line_starts.get(lines.first.saturating_sub(1)).copied().unwrap_or(self.text.len());
-        let end = self.line_starts.get(lines.last).map_or(self.text.len(), |next| next - 1);
-        Span { start, end: end.max(start) }
+        let start = self
+            .line_starts
+            .get(lines.first.saturating_sub(1))
+            .copied()
+            .unwrap_or(self.text.len());
+        let end = self
+            .line_starts
+            .get(lines.last)
+            .map_or(self.text.len(), |next| next - 1);
+        Span {
+            start,
+            end: end.max(start),
+        }
     }
 }
 
@@ -92,6 +115,9 @@ mod tests {
         assert_eq!(source.line_at(6), 1, "the newline belongs to its line");
         assert_eq!(source.line_at(7), 2);
         assert_eq!(source.lines(Span::new(7, 16)), Lines { first: 2, last: 3 });
-        assert_eq!(source.span_of_lines(Lines { first: 2, last: 3 }), Span::new(7, 16));
+        assert_eq!(
+            source.span_of_lines(Lines { first: 2, last: 3 }),
+            Span::new(7, 16)
+        );
     }
 }

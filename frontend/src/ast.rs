@@ -1,0 +1,279 @@
+//! The syntax tree: one [`Node`] for each instruction, with places, before anything is checked or expanded.
+//!
+//! ```text
+//! lines ──▶ logical lines ──▶ keyword, flags, arguments ──▶ Node (+ heredoc bodies)
+//! ```
+//!
+//! Unknown instructions survive here; they fail in [`crate::instructions`]. The first error ends parsing.
+
+use crate::arguments::Grammar;
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::directive::{Directive, DirectiveZone};
+use crate::instruction::Heredoc;
+use crate::lines::{Fragment, LineReader, LogicalLine};
+use crate::source::{Lines, Source, Span};
+use crate::{flags, heredoc};
+
+/// A parsed file.
+#[derive(Clone, Debug)]
+pub struct Dockerfile {
+    /// The text that all spans point into.
+    pub source: Source,
+    /// The escape character in effect: a backslash or a backtick.
+    pub escape: char,
+    /// Directives at the top.
+    pub directives: Vec<Directive>,
+    /// Instructions in file order; at least one.
+    pub nodes: Vec<Node>,
+    /// `NoEmptyContinuation` warnings.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A piece of text and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The text; what was removed while lexing is not in it.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// One pair of `ENV` or `LABEL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Text before `=`.
+    pub name: Word,
+    /// Text behind `=`, quotes kept.
+    pub value: Word,
+    /// Written `name value`, without `=`.
+    pub is_legacy: bool,
+}
+
+/// What stands behind the flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arguments {
+    /// Words, or one word that is the whole text; empty when there is no text.
+    Words(Vec<Word>),
+    /// The strings of a JSON array. `HEALTHCHECK`: the type word, then those strings.
+    Json(Vec<Word>),
+    /// `ENV` and `LABEL`
+    Pairs(Vec<Pair>),
+    /// `ONBUILD`
+    Trigger(Box<Node>),
+    /// The text behind a word that is no instruction.
+    Unparsed(Word),
+}
+
+impl Arguments {
+    /// The words; empty for pairs, triggers and unknown instructions.
+    pub fn words(&self) -> &[Word] {
+        match self {
+            Self::Words(words) | Self::Json(words) => words,
+            Self::Pairs(_) | Self::Trigger(_) | Self::Unparsed(_) => &[],
+        }
+    }
+}
+
+/// One instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The instruction word as written.
+    pub keyword: Word,
+    /// The whole instruction with continuations and heredocs.
+    pub span: Span,
+    /// Its lines.
+    pub lines: Lines,
+    /// The logical line: continuations joined, keyword included, heredoc bodies not.
+    pub text: String,
+    /// Flags, quotes and escapes removed, not checked.
+    pub flags: Vec<Word>,
+    /// What follows.
+    pub arguments: Arguments,
+    /// Bodies announced on the line, in order.
+    pub heredocs: Vec<Heredoc>,
+    /// Comments right above, without `#`.
+    pub comments: Vec<String>,
+}
+
+impl Node {
+    /// Whether the arguments are a JSON array.
+    pub fn is_json(&self) -> bool {
+        matches!(self.arguments, Arguments::Json(_))
+    }
+
+    /// Whether `<<` on the line can announce heredocs.
+    fn can_have_heredocs(&self) -> bool {
+        let node = match &self.arguments {
+            Arguments::Trigger(trigger) => trigger,
+            _ => self,
+        };
+        matches!(
+            node.keyword.text.to_lowercase().as_str(),
+            "add" | "copy" | "run"
+        ) && !node.is_json()
+    }
+}
+
+/// `ONBUILD ONBUILD …` is parsed this deep; all but the first level are refused later anyway.
+const MAX_TRIGGER_DEPTH: usize = 4;
+
+/// Parses a file.
+pub fn parse(source: &Source) -> Result<Dockerfile, Diagnostic> {
+    let mut reader = LineReader::new(source);
+    let mut zone = DirectiveZone::default();
+    let mut nodes = Vec::new();
+    let mut warnings = Vec::new();
+    let mut comments = Vec::new();
+    while let Some(first) = reader.next_line()? {
+        if zone.read(first)? {
+            continue;
+        }
+        if first.is_comment() {
+            collect_comment(&mut comments, first.raw);
+            continue;
+        }
+        let escape = zone.escape();
+        let Some(line) = LogicalLine::read(first, &mut reader, escape)? else {
+            continue;
+        };
+        if let Some(span) = line.blank_continuation {
+            warnings.push(blank_continuation(span));
+        }
+        let mut node =
+            parse_node(line.fragment(), escape, 0).map_err(|error| error.within(line.lines))?;
+        node.comments = std::mem::take(&mut comments);
+        node.span = line.span;
+        if line.text.contains("<<") && node.can_have_heredocs() {
+            read_heredocs(&mut node, &mut reader)?;
+        }
+        nodes.push(node);
+    }
+    if nodes.is_empty() {
+        let lines = Lines {
+            first: reader.count().max(1),
+            last: reader.count().max(1),
+        };
+        let message = "the file has no instructions";
+        return Err(Diagnostic::error(
+            "no-instructions",
+            Phase::Parse,
+            source.span_of_lines(lines),
+            message,
+        )
+        .within(lines)
+        .with_help("a Dockerfile needs at least a FROM instruction, such as `FROM scratch`"));
+    }
+    Ok(Dockerfile {
+        source: source.clone(),
+        escape: zone.escape(),
+        directives: zone.into_found(),
+        nodes,
+        warnings,
+    })
+}
+
+/// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.
+fn collect_comment(comments: &mut Vec<String>, line: &str) {
+    // Of an indented comment the reference removes the first blank instead of the `#`, so those never match a rule
+    // that looks at comments; the same here.
+    let mut chars = line.chars();
+    chars.next();
+    let comment = chars.as_str().trim();
+    if comment.is_empty() {
+        comments.clear();
+    } else {
+        comments.push(comment.to_owned());
+    }
+}
+
+fn blank_continuation(span: Span) -> Diagnostic {
+    Diagnostic::warning(
+        "NoEmptyContinuation",
+        span,
+        "a blank line stands inside this instruction",
+    )
+    .with_help("remove the blank line, or put a `#` on it")
+}
+
+/// Parses one instruction's joined text; `depth` counts the ONBUILDs around it.
+fn parse_node(line: Fragment<'_>, escape: char, depth: usize) -> Result<Node, Diagnostic> {
+    let trimmed = line.trim();
+    let (keyword, rest) = trimmed
+        .split_once_at_blanks()
+        .unwrap_or_else(|| (trimmed, trimmed.from(trimmed.text().len())));
+    let (flags, rest) = flags::lex(rest, escape);
+    let lower = keyword.text().to_lowercase();
+    let grammar = Grammar::of(&lower);
+    let arguments = if grammar == Grammar::Instruction && !rest.text().is_empty() {
+        if depth < MAX_TRIGGER_DEPTH {
+            Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1)?))
+        } else {
+            Grammar::Text.read(rest, &lower, escape)?
+        }
+    } else {
+        grammar.read(rest, &lower, escape)?
+    };
+    Ok(Node {
+        keyword: Word {
+            text: keyword.text().to_owned(),
+            span: keyword.span(),
+        },
+        span: line.span(),
+        lines: line.lines(),
+        text: line.text().to_owned(),
+        flags,
+        arguments,
+        heredocs: Vec::new(),
+        comments: Vec::new(),
+    })
+}
+
+/// Reads the bodies that a node's line announces, and extends the node over them.
+fn read_heredocs(node: &mut Node, reader: &mut LineReader<'_>) -> Result<(), Diagnostic> {
+    for mut heredoc in heredoc::announced_by(&node.text) {
+        loop {
+            let Some(line) = reader.next_line()? else {
+                return Err(unterminated(node, &heredoc));
+            };
+            node.lines.last = line.number;
+            node.span.end = line.span().end;
+            let text = if heredoc.is_chomped {
+                line.text().trim_start_matches('\t')
+            } else {
+                line.text()
+            };
+            if text == heredoc.name {
+                break;
+            }
+            heredoc.content.push_str(line.raw);
+        }
+        node.heredocs.push(heredoc);
+    }
+    Ok(())
+}
+
+fn unterminated(node: &Node, heredoc: &Heredoc) -> Diagnostic {
+    let dash = if heredoc.is_chomped { "-" } else { "" };
+    let message = format!(
+        "the here-document `<<{dash}{}` is never ended",
+        heredoc.name
+    );
+    let help = if heredoc.name.starts_with(|char: char| char.is_ascii_digit()) {
+        "a blank before and behind `<<` makes a here-document even in arithmetic: write `$((1<<2))`"
+            .to_owned()
+    } else if heredoc.is_chomped {
+        format!(
+            "end it with a line that is `{}`, with nothing but tabs in front",
+            heredoc.name
+        )
+    } else {
+        format!(
+            "end it with a line that is exactly `{}`, without blanks around",
+            heredoc.name
+        )
+    };
+    let span = Span::new(node.span.start, node.span.end);
+    Diagnostic::error("unterminated-heredoc", Phase::Parse, span, message)
+        .within(node.lines)
+        .with_help(help)
+}

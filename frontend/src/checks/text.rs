@@ -1,0 +1,313 @@
+//! The build checks that need nothing but the text.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{CheckSettings, RULES};
+use crate::ast::{Arguments, Dockerfile, Node, Word};
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+use crate::word::{Mode, expand_with};
+
+/// All warnings of a file whose instructions are valid, in the order of the rules' work.
+pub(crate) fn of_text(file: &Dockerfile) -> Vec<Diagnostic> {
+    let mut checker = Checker {
+        warnings: file.warnings.clone(),
+        stages: HashMap::new(),
+        last: HashMap::new(),
+    };
+    for node in &file.nodes {
+        checker.check(node);
+    }
+    checker.check_casing(&file.nodes);
+    checker.warnings
+}
+
+/// What is remembered from instruction to instruction.
+struct Checker<'a> {
+    warnings: Vec<Diagnostic>,
+    /// Names of stages so far, lower-cased, and where they stand.
+    stages: HashMap<String, Span>,
+    /// The last CMD, ENTRYPOINT and HEALTHCHECK of the stage.
+    last: HashMap<String, &'a Node>,
+}
+
+impl<'a> Checker<'a> {
+    /// Reports unless a comment above the instruction says not to.
+    fn report(&mut self, rule: &'static str, node: &Node, span: Span, message: String) {
+        if !is_skipped_by_comment(rule, &node.comments) {
+            self.warnings
+                .push(warning(rule, span, message).within(node.lines));
+        }
+    }
+
+    fn check(&mut self, node: &'a Node) {
+        let keyword = node.keyword.text.to_uppercase();
+        match keyword.as_str() {
+            "FROM" => self.check_from(node),
+            "ARG" => {
+                let names = node.arguments.words().iter().map(name_of_arg);
+                self.check_description(node, &names.map(|(name, _)| name).collect::<Vec<_>>());
+                // An ARG before the first FROM reaches no image by itself.
+                if !self.stages.is_empty() {
+                    node.arguments
+                        .words()
+                        .iter()
+                        .map(name_of_arg)
+                        .for_each(|name| self.check_secret(node, name));
+                }
+            }
+            "ENV" | "LABEL" => {
+                let Arguments::Pairs(pairs) = &node.arguments else {
+                    return;
+                };
+                for pair in pairs {
+                    if pair.is_legacy {
+                        let message =
+                            format!("{keyword} `{}` is written without `=`", pair.name.text);
+                        self.report("LegacyKeyValueFormat", node, pair.name.span, message);
+                    }
+                    if keyword == "ENV" {
+                        self.check_secret(node, (&pair.name.text, pair.name.span));
+                    }
+                }
+            }
+            "MAINTAINER" => {
+                let message = "MAINTAINER is deprecated".to_owned();
+                self.report("MaintainerDeprecated", node, node.keyword.span, message);
+            }
+            "CMD" | "ENTRYPOINT" | "HEALTHCHECK" => {
+                if let Some(earlier) = self.last.insert(keyword.clone(), node) {
+                    let message = format!(
+                        "this {keyword} has no effect: a later one in the stage replaces it"
+                    );
+                    self.report(
+                        "MultipleInstructionsDisallowed",
+                        earlier,
+                        earlier.keyword.span,
+                        message,
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_from(&mut self, node: &Node) {
+        self.last.clear();
+        let is_target = |flag: &&Word| {
+            flag.text
+                .strip_prefix("--platform=")
+                .is_some_and(is_target_platform)
+        };
+        if let Some(flag) = node.flags.iter().find(is_target) {
+            let message = "the target platform is what FROM uses anyway".to_owned();
+            self.report("RedundantTargetPlatform", node, flag.span, message);
+        }
+        let [_, word, name] = node.arguments.words() else {
+            // Not a name that a stage can have; it says that there was a stage.
+            self.stages.insert(String::new(), node.span);
+            return;
+        };
+        let keyword = &node.keyword.text;
+        if is_lower(keyword) && !is_lower(&word.text) || is_upper(keyword) && !is_upper(&word.text)
+        {
+            let message = format!("`{}` is not cased like `{keyword}`", word.text);
+            self.report("FromAsCasing", node, word.span, message);
+        }
+        let lower = name.text.to_lowercase();
+        if lower != name.text {
+            let message = format!("the stage name `{}` is read as `{lower}`", name.text);
+            self.report("StageNameCasing", node, name.span, message);
+        }
+        if matches!(lower.as_str(), "context" | "scratch") {
+            let message = format!("`{lower}` has a meaning of its own as a stage name");
+            self.report("ReservedStageName", node, name.span, message);
+        }
+        self.check_description(node, &[&lower]);
+        if let Some(first) = self.stages.insert(lower, name.span) {
+            let message = format!("a stage named `{}` exists already", name.text);
+            let duplicate =
+                warning("DuplicateStageName", name.span, message).with_note(first, "first here");
+            self.warnings.push(duplicate.within(node.lines));
+        }
+    }
+
+    /// The last comment above must begin with one of the names.
+    fn check_description(&mut self, node: &Node, names: &[&str]) {
+        let Some(comment) = node.comments.last() else {
+            return;
+        };
+        let first = comment.split(' ').next().unwrap_or_default();
+        if !names.is_empty() && !names.contains(&first) {
+            let message = format!(
+                "the comment above does not begin with `{}`",
+                names.join("` or `")
+            );
+            self.report(
+                "InvalidDefinitionDescription",
+                node,
+                node.keyword.span,
+                message,
+            );
+        }
+    }
+
+    fn check_secret(&mut self, node: &Node, (name, span): (&str, Span)) {
+        const SECRET: [&str; 10] = [
+            "apikey",
+            "auth",
+            "credential",
+            "credentials",
+            "key",
+            "password",
+            "pword",
+            "passwd",
+            "secret",
+            "token",
+        ];
+        const HARMLESS: [&str; 3] = ["file", "public", "version"];
+        let lower = name.to_lowercase();
+        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+        if has(&SECRET) && !has(&HARMLESS) {
+            let message =
+                format!("`{name}` looks like a secret, and its value can be read from the image");
+            self.report("SecretsUsedInArgOrEnv", node, span, message);
+        }
+    }
+
+    /// Instruction words must be cased like most of them. What stands before the first FROM has no vote.
+    fn check_casing(&mut self, nodes: &[Node]) {
+        let first_stage = nodes
+            .iter()
+            .position(|node| node.keyword.text.eq_ignore_ascii_case("FROM"));
+        let nodes = first_stage.map_or(&[][..], |first| &nodes[first..]);
+        let count = |is_cased: fn(&str) -> bool| {
+            nodes
+                .iter()
+                .filter(|node| is_cased(&node.keyword.text))
+                .count()
+        };
+        let (wanted, is_wanted): (_, fn(&str) -> bool) = if count(is_lower) > count(is_upper) {
+            ("lower", is_lower)
+        } else {
+            ("upper", is_upper)
+        };
+        for node in nodes.iter().filter(|node| !is_wanted(&node.keyword.text)) {
+            let message = format!(
+                "`{}` is not in {wanted} case like most instructions here",
+                node.keyword.text
+            );
+            let casing = warning("ConsistentInstructionCasing", node.keyword.span, message);
+            self.warnings.push(casing.within(node.lines));
+        }
+    }
+}
+
+/// A rule's warning, with the way out that the table knows.
+pub(crate) fn warning(rule: &'static str, span: Span, message: String) -> Diagnostic {
+    let warning = Diagnostic::warning(rule, span, message);
+    match RULES.iter().find(|known| known.name == rule) {
+        Some(known) => warning.with_help(known.fix),
+        None => warning,
+    }
+}
+
+/// Whether a comment above an instruction says `check=skip=` and the rule's name.
+pub(crate) fn is_skipped_by_comment(rule: &str, comments: &[String]) -> bool {
+    comments
+        .iter()
+        .filter_map(|comment| comment.strip_prefix("check="))
+        .any(|value| {
+            let value = value.split_whitespace().next().unwrap_or_default();
+            CheckSettings::parse(value).is_ok_and(|settings| settings.skip.has(rule))
+        })
+}
+
+fn is_lower(text: &str) -> bool {
+    text == text.to_lowercase()
+}
+
+fn is_upper(text: &str) -> bool {
+    text == text.to_uppercase()
+}
+
+fn name_of_arg(word: &Word) -> (&str, Span) {
+    (
+        word.text
+            .split_once('=')
+            .map_or(&*word.text, |(name, _)| name),
+        word.span,
+    )
+}
+
+/// Whether a platform is the variable `TARGETPLATFORM` and nothing else.
+fn is_target_platform(platform: &str) -> bool {
+    const MARK: &str = "\u{1}";
+    let environment = BTreeMap::from([("TARGETPLATFORM".to_owned(), MARK.to_owned())]);
+    let expansion = expand_with(platform, Mode::new('\\'), &environment);
+    expansion.is_ok_and(|found| found.text == MARK && found.unmatched.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instructions::parse;
+    use crate::source::Source;
+
+    #[test]
+    fn rules_fire_where_they_should() {
+        // text, rules with the marked text
+        let table: &[(&str, &[(&str, &str)])] = &[
+            ("FROM a AS b\nRUN c", &[]),
+            ("FROM a as b", &[("FromAsCasing", "as")]),
+            (
+                "fRom a as b\nRUN c",
+                &[("ConsistentInstructionCasing", "fRom")],
+            ),
+            (
+                "from a as b\nrun c\nRUN d",
+                &[("ConsistentInstructionCasing", "RUN")],
+            ),
+            (
+                "FROM a AS Scratch",
+                &[
+                    ("StageNameCasing", "Scratch"),
+                    ("ReservedStageName", "Scratch"),
+                ],
+            ),
+            ("FROM a AS b\nFROM b AS b", &[("DuplicateStageName", "b")]),
+            ("FROM a\nENV b c", &[("LegacyKeyValueFormat", "b")]),
+            (
+                "FROM a\n# check=skip=LegacyKeyValueFormat for now\nENV b c",
+                &[],
+            ),
+            (
+                "FROM a\nMAINTAINER b",
+                &[("MaintainerDeprecated", "MAINTAINER")],
+            ),
+            (
+                "FROM a\nCMD [\"b\"]\nCMD [\"c\"]",
+                &[("MultipleInstructionsDisallowed", "CMD")],
+            ),
+            ("FROM a\nCMD [\"b\"]\nFROM c\nCMD [\"d\"]", &[]),
+            (
+                "FROM --platform=${TARGETPLATFORM} a",
+                &[("RedundantTargetPlatform", "--platform=${TARGETPLATFORM}")],
+            ),
+            (
+                "FROM a\nARG MY_TOKEN TOKEN_FILE KEYS",
+                &[("SecretsUsedInArgOrEnv", "MY_TOKEN")],
+            ),
+            ("FROM a\nRUN b \\\n\n c", &[("NoEmptyContinuation", " c")]),
+        ];
+        for (text, expected) in table {
+            let program =
+                parse(&Source::new("Dockerfile", text.as_bytes())).expect("the file is valid");
+            let found: Vec<_> = program
+                .warnings
+                .iter()
+                .map(|warning| (warning.code, &text[warning.span.start..warning.span.end]))
+                .collect();
+            assert_eq!(&found, expected, "{text}");
+        }
+    }
+}

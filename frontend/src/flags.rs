@@ -1,0 +1,243 @@
+//! Flags: the `--name` and `--name=value` words in front of an instruction's arguments.
+//!
+//! Lexed from every instruction's text, checked only where an instruction has flags to offer: see [`Flags::check`].
+//! Quotes of both kinds and the escape character are removed while lexing, inside single quotes too.
+
+use crate::ast::Word;
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::lines::Fragment;
+use crate::source::Span;
+use crate::suggest::closest;
+
+/// What kind of value a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlagKind {
+    /// `--flag`, `--flag=true`, `--flag=false`
+    Switch,
+    /// `--flag=value`, once.
+    Text,
+    /// `--flag=value`, as often as wanted.
+    List,
+}
+
+/// A flag that an instruction offers: its name without dashes.
+pub(crate) type FlagRule = (&'static str, FlagKind);
+
+/// Cuts the flags off the front of an instruction's text.
+pub(crate) fn lex(text: Fragment<'_>, escape: char) -> (Vec<Word>, Fragment<'_>) {
+    let mut flags = Vec::new();
+    let mut rest = text.trim();
+    while rest.text().starts_with("--") {
+        let (flag, length) = lex_one(rest.text(), escape);
+        let span = rest.slice(0..length).span();
+        rest = rest.from(length).trim();
+        if flag == "--" {
+            break;
+        }
+        flags.push(Word { text: flag, span });
+    }
+    (flags, rest)
+}
+
+/// The flag at the front without quotes, and how many bytes it takes. An unclosed quote runs to the end.
+fn lex_one(text: &str, escape: char) -> (String, usize) {
+    let mut flag = String::new();
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        if char == escape {
+            flag.extend(chars.next().map(|(_, protected)| protected));
+        } else if quote == Some(char) {
+            quote = None;
+        } else if quote.is_some() {
+            flag.push(char);
+        } else if char == '\'' || char == '"' {
+            quote = Some(char);
+        } else if char.is_whitespace() {
+            return (flag, at);
+        } else {
+            flag.push(char);
+        }
+    }
+    (flag, text.len())
+}
+
+/// The checked flags of one instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Flags<'a> {
+    /// Name, value and place, in file order.
+    given: Vec<(&'static str, &'a str, Span)>,
+}
+
+impl<'a> Flags<'a> {
+    /// Checks flags against what the instruction offers.
+    pub(crate) fn check(words: &'a [Word], rules: &[FlagRule]) -> Result<Self, Diagnostic> {
+        let mut flags = Self::default();
+        for word in words {
+            let (flag, value) = word
+                .text
+                .split_once('=')
+                .map_or((&*word.text, None), |(flag, value)| (flag, Some(value)));
+            let name = flag.strip_prefix("--").unwrap_or(flag);
+            let Some(&(name, kind)) = rules.iter().find(|(known, _)| *known == name) else {
+                return Err(unknown(word, flag, name, rules));
+            };
+            if kind != FlagKind::List
+                && let Some((_, _, first)) = flags.given.iter().find(|(given, ..)| *given == name)
+            {
+                return Err(error(
+                    "duplicate-flag",
+                    word,
+                    format!("the flag `{flag}` is given twice"),
+                )
+                .with_note(*first, "first here")
+                .with_help("keep one of them"));
+            }
+            flags
+                .given
+                .push((name, value_of(word, flag, value, kind)?, word.span));
+        }
+        Ok(flags)
+    }
+
+    /// The value of a text flag, as written.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.place(name).map(|(value, _)| value.to_owned())
+    }
+
+    /// The value and place of a text flag.
+    pub(crate) fn place(&self, name: &str) -> Option<(&'a str, Span)> {
+        self.given
+            .iter()
+            .find(|(given, ..)| *given == name)
+            .map(|(_, value, span)| (*value, *span))
+    }
+
+    /// The values of a list flag with their places.
+    pub(crate) fn list(&self, name: &str) -> impl Iterator<Item = (&'a str, Span)> {
+        self.given
+            .iter()
+            .filter(move |(given, ..)| *given == name)
+            .map(|(_, value, span)| (*value, *span))
+    }
+
+    /// A switch, none when it was not given.
+    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+        self.place(name)
+            .map(|(value, _)| value.is_empty() || value.eq_ignore_ascii_case("true"))
+    }
+}
+
+/// Checks that the value fits the kind; a switch without value is empty.
+fn value_of<'a>(
+    word: &Word,
+    flag: &str,
+    value: Option<&'a str>,
+    kind: FlagKind,
+) -> Result<&'a str, Diagnostic> {
+    let missing = |help: String| {
+        Err(error(
+            "missing-flag-value",
+            word,
+            format!("the flag `{flag}` needs a value"),
+        )
+        .with_help(help))
+    };
+    match (kind, value) {
+        (FlagKind::Switch, None) => Ok(""),
+        (FlagKind::Switch, Some("")) => {
+            missing(format!("write `{flag}`, `{flag}=true` or `{flag}=false`"))
+        }
+        (FlagKind::Switch, Some(value)) => {
+            // All case mappings of Unicode, as the reference has it.
+            if matches!(value.to_lowercase().as_str(), "true" | "false") {
+                return Ok(value);
+            }
+            Err(error(
+                "invalid-flag-value",
+                word,
+                format!("`{value}` is neither true nor false"),
+            )
+            .with_help(format!("write `{flag}`, `{flag}=true` or `{flag}=false`")))
+        }
+        (FlagKind::Text | FlagKind::List, Some(value)) => Ok(value),
+        (FlagKind::Text | FlagKind::List, None) => {
+            missing(format!("write `{flag}=VALUE`, without a blank around `=`"))
+        }
+    }
+}
+
+fn unknown(word: &Word, flag: &str, name: &str, rules: &[FlagRule]) -> Diagnostic {
+    let help = match closest(name, rules.iter().map(|(known, _)| *known)) {
+        Some(known) => format!("did you mean `--{known}`?"),
+        None if rules.is_empty() => {
+            "this instruction has no flags; quote the word to pass it as an argument".to_owned()
+        }
+        None => {
+            let known: Vec<_> = rules
+                .iter()
+                .map(|(known, _)| format!("--{known}"))
+                .collect();
+            format!("the flags of this instruction are {}", known.join(", "))
+        }
+    };
+    error("unknown-flag", word, format!("unknown flag `{flag}`")).with_help(help)
+}
+
+fn error(code: &'static str, word: &Word, message: String) -> Diagnostic {
+    Diagnostic::error(code, Phase::Instructions, word.span, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_and_escapes_are_removed() {
+        let table = [
+            ("--a b", '\\', "--a", 3),
+            ("--a='b c' d", '\\', "--a=b c", 9),
+            ("--a=\"b'c\"d e", '\\', "--a=b'cd", 10),
+            ("--a=b\\ c d", '\\', "--a=b c", 8),
+            ("--a='b\\'c'", '\\', "--a=b'c", 10),
+            ("--a=b` c", '`', "--a=b c", 8),
+            ("--a=\u{e9}\u{a0}x", '\\', "--a=\u{e9}", 6),
+            ("--a=\"b", '\\', "--a=b", 6),
+            ("--a\\", '\\', "--a", 4),
+        ];
+        for (text, escape, flag, length) in table {
+            assert_eq!(lex_one(text, escape), (flag.to_owned(), length), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let rules = [
+            ("link", FlagKind::Switch),
+            ("from", FlagKind::Text),
+            ("exclude", FlagKind::List),
+        ];
+        let table: &[(&[&str], Result<(), &str>)] = &[
+            (&["--link", "--from=", "--exclude=a", "--exclude=b"], Ok(())),
+            (&["--link=FALSE"], Ok(())),
+            (&["--link="], Err("missing-flag-value")),
+            (&["--link=1"], Err("invalid-flag-value")),
+            (&["--from"], Err("missing-flag-value")),
+            (&["--from=a", "--from=b"], Err("duplicate-flag")),
+            (&["--form=a"], Err("unknown-flag")),
+        ];
+        for (flags, expected) in table {
+            let words: Vec<_> = flags
+                .iter()
+                .map(|flag| Word {
+                    text: (*flag).to_owned(),
+                    span: Span::default(),
+                })
+                .collect();
+            let checked = Flags::check(&words, &rules)
+                .map(|_| ())
+                .map_err(|diagnostic| diagnostic.code);
+            assert_eq!(&checked, expected, "{flags:?}");
+        }
+    }
+}

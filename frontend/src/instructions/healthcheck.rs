@@ -1,0 +1,115 @@
+//! `HEALTHCHECK`: the type word, the command and the timing flags.
+
+use super::{error, missing_argument};
+use crate::ast::Node;
+use crate::diagnostic::Diagnostic;
+use crate::duration;
+use crate::flags::{FlagKind, FlagRule, Flags};
+use crate::instruction::{CommandLine, Healthcheck};
+
+const FLAGS: [FlagRule; 5] = [
+    ("interval", FlagKind::Text),
+    ("timeout", FlagKind::Text),
+    ("start-period", FlagKind::Text),
+    ("start-interval", FlagKind::Text),
+    ("retries", FlagKind::Text),
+];
+
+/// Engines refuse anything between zero and this.
+const MIN_NANOSECONDS: i64 = 1_000_000;
+
+/// Types a `HEALTHCHECK`.
+pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Diagnostic> {
+    let Some((kind, command)) = node.arguments.words().split_first() else {
+        return Err(missing_argument(
+            node,
+            "write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`",
+        ));
+    };
+    match kind.text.to_uppercase().as_str() {
+        // The reference never looks at the flags of this form.
+        "NONE" => match command {
+            [] => Ok(Healthcheck::None),
+            [stray, ..] => Err(error(
+                "stray-argument",
+                stray.span,
+                "HEALTHCHECK NONE takes no arguments",
+            )
+            .with_help("remove what follows NONE, or write `HEALTHCHECK CMD command`")),
+        },
+        "CMD" => {
+            let flags = Flags::check(&node.flags, &FLAGS)?;
+            if command.is_empty() {
+                return Err(error(
+                    "missing-argument",
+                    kind.span,
+                    "HEALTHCHECK CMD needs a command",
+                )
+                .with_label("nothing follows")
+                .with_help(
+                    "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off",
+                ));
+            }
+            let words = command.iter().map(|word| word.text.clone());
+            Ok(Healthcheck::Command {
+                command: if node.is_json() {
+                    CommandLine::Exec(words.collect())
+                } else {
+                    CommandLine::Shell(words.collect())
+                },
+                interval: interval(&flags, "interval")?,
+                timeout: interval(&flags, "timeout")?,
+                start_period: interval(&flags, "start-period")?,
+                start_interval: interval(&flags, "start-interval")?,
+                retries: retries(&flags)?,
+            })
+        }
+        _ => {
+            Flags::check(&node.flags, &FLAGS)?;
+            Err(error(
+                "unknown-healthcheck",
+                kind.span,
+                format!("`{}` is not a kind of health check", kind.text),
+            )
+            .with_help("write CMD before the command, or NONE to turn an inherited check off"))
+        }
+    }
+}
+
+/// A duration in nanoseconds; nothing and zero mean the engine's default.
+fn interval(flags: &Flags<'_>, name: &str) -> Result<i64, Diagnostic> {
+    let Some((value, span)) = flags.place(name).filter(|(value, _)| !value.is_empty()) else {
+        return Ok(0);
+    };
+    let nanoseconds = duration::parse(value).map_err(|reason| {
+        error("invalid-duration", span, format!("{reason} for `--{name}`"))
+            .with_help("write numbers with units, such as `30s`, `1m30s` or `500ms`; units are ns, us, ms, s, m and h")
+    })?;
+    if nanoseconds != 0 && nanoseconds < MIN_NANOSECONDS {
+        return Err(error(
+            "invalid-duration",
+            span,
+            format!("`--{name}={value}` is shorter than one millisecond"),
+        )
+        .with_help("write at least `1ms`, or `0` for the default"));
+    }
+    Ok(nanoseconds)
+}
+
+fn retries(flags: &Flags<'_>) -> Result<i64, Diagnostic> {
+    let Some((value, span)) = flags
+        .place("retries")
+        .filter(|(value, _)| !value.is_empty())
+    else {
+        return Ok(0);
+    };
+    match value.parse::<i32>() {
+        Ok(retries) if retries >= 0 => Ok(retries.into()),
+        _ => Err(error(
+            "invalid-retries",
+            span,
+            format!("`{value}` is not a number of retries"),
+        )
+        .with_help("write a whole number from 0 on; 0 means the default")),
+    }
+}

@@ -1,0 +1,82 @@
+//! `RUN`: the command and those flags whose values are checked without variables.
+
+use super::{command_line, error};
+use crate::ast::Node;
+use crate::csv;
+use crate::diagnostic::Diagnostic;
+use crate::flags::{FlagKind, FlagRule, Flags};
+use crate::instruction::RunInstruction;
+use crate::source::Span;
+use crate::suggest::closest;
+
+const FLAGS: [FlagRule; 4] = [
+    ("mount", FlagKind::List),
+    ("network", FlagKind::Text),
+    ("security", FlagKind::Text),
+    ("device", FlagKind::List),
+];
+
+/// Types a `RUN`.
+pub(super) fn run(node: &Node) -> Result<RunInstruction, Diagnostic> {
+    let flags = Flags::check(&node.flags, &FLAGS)?;
+    for (mount, span) in flags.list("mount") {
+        check_mount(mount, span)?;
+    }
+    Ok(RunInstruction {
+        command: command_line(node),
+        heredocs: node.heredocs.clone(),
+        mounts: flags
+            .list("mount")
+            .map(|(mount, _)| mount.to_owned())
+            .collect(),
+        network: one_of(&flags, "network", &["default", "none", "host"])?,
+        security: one_of(&flags, "security", &["sandbox", "insecure"])?,
+        devices: flags
+            .list("device")
+            .map(|(device, _)| device.to_owned())
+            .collect(),
+    })
+}
+
+/// The value of a flag that has a few known ones.
+fn one_of(flags: &Flags<'_>, name: &str, known: &[&str]) -> Result<Option<String>, Diagnostic> {
+    let Some((value, span)) = flags.place(name) else {
+        return Ok(None);
+    };
+    if known.contains(&value) {
+        return Ok(Some(value.to_owned()));
+    }
+    let help = match closest(value, known.iter().copied()) {
+        Some(known) => format!("did you mean `--{name}={known}`?"),
+        None => format!("the values are {}", known.join(", ")),
+    };
+    let message = format!("`{value}` is not a value of `--{name}`");
+    Err(error("invalid-flag-value", span, message).with_help(help))
+}
+
+/// Whether a mount is a CSV record and takes its files from a place that is known before variables are. The rest is
+/// checked once variables have values.
+fn check_mount(mount: &str, span: Span) -> Result<(), Diagnostic> {
+    let fields = csv::fields(mount).map_err(|reason| {
+        error("invalid-mount", span, format!("`{mount}` is not a list of mount options: {reason}"))
+            .with_help("write key=value pairs with commas between, such as `--mount=type=cache,target=/root/.cache`")
+    })?;
+    let has_variable = |value: &str| {
+        // A dollar sign with anything but a newline behind it.
+        value
+            .match_indices('$')
+            .any(|(at, _)| value[at + 1..].starts_with(|next| next != '\n'))
+    };
+    let from = fields
+        .iter()
+        .filter_map(|field| field.split_once('='))
+        .filter(|(key, _)| key.to_lowercase() == "from");
+    for (_, value) in from {
+        if has_variable(value) {
+            let message = format!("`from={value}` of a mount can't hold a variable");
+            return Err(error("variable-in-from", span, message)
+                .with_help(format!("name the image with a stage of its own, `FROM {value} AS name`, and write `from=name`")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! `COPY` and `ADD`: sources, destination and their flags.
+
+use super::error;
+use crate::ast::Node;
+use crate::diagnostic::Diagnostic;
+use crate::flags::{FlagKind, FlagRule, Flags};
+use crate::heredoc;
+use crate::instruction::{AddInstruction, CopyInstruction, Heredoc, SourceArgument, Transfer};
+
+const COPY_FLAGS: [FlagRule; 6] = [
+    ("from", FlagKind::Text),
+    ("chown", FlagKind::Text),
+    ("chmod", FlagKind::Text),
+    ("link", FlagKind::Switch),
+    ("parents", FlagKind::Switch),
+    ("exclude", FlagKind::List),
+];
+
+const ADD_FLAGS: [FlagRule; 7] = [
+    ("chown", FlagKind::Text),
+    ("chmod", FlagKind::Text),
+    ("checksum", FlagKind::Text),
+    ("link", FlagKind::Switch),
+    ("keep-git-dir", FlagKind::Switch),
+    ("unpack", FlagKind::Switch),
+    ("exclude", FlagKind::List),
+];
+
+/// Types a `COPY`.
+pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Diagnostic> {
+    let flags = Flags::check(&node.flags, &COPY_FLAGS)?;
+    Ok(CopyInstruction {
+        transfer: transfer(node, &flags)?,
+        from: flags.text("from"),
+        keeps_parents: flags.switch("parents").unwrap_or(false),
+    })
+}
+
+/// Types an `ADD`.
+pub(super) fn add(node: &Node) -> Result<AddInstruction, Diagnostic> {
+    let flags = Flags::check(&node.flags, &ADD_FLAGS)?;
+    Ok(AddInstruction {
+        transfer: transfer(node, &flags)?,
+        checksum: flags.text("checksum"),
+        keep_git_dir: flags.switch("keep-git-dir"),
+        unpack: flags.switch("unpack"),
+    })
+}
+
+fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
+    let name = node.keyword.text.to_uppercase();
+    let (destination, sources) = match node.arguments.words() {
+        [] => {
+            return Err(error(
+                "missing-argument",
+                node.keyword.span,
+                format!("{name} needs a source and a destination"),
+            )
+            .with_label("nothing follows")
+            .with_help(format!("write `{name} SOURCE… DESTINATION`")));
+        }
+        [only] => {
+            return Err(error(
+                "missing-destination",
+                only.span,
+                format!("{name} has a source but no destination"),
+            )
+            .with_label("this is the only argument")
+            .with_help(format!("write `{name} {} DESTINATION`", only.text)));
+        }
+        [sources @ .., destination] => (destination, sources),
+    };
+    if heredoc::parse_word(&destination.text).is_some() {
+        return Err(error(
+            "heredoc-destination",
+            destination.span,
+            "a here-document can't be the destination",
+        )
+        .with_help(format!(
+            "write the destination last: `{name} {} /path`",
+            destination.text
+        )));
+    }
+    let source = |text: &String| match heredoc::parse_word(text) {
+        Some(announced) => SourceArgument::Heredoc(with_content(announced, &node.heredocs)),
+        None => SourceArgument::Path(text.clone()),
+    };
+    Ok(Transfer {
+        sources: sources.iter().map(|word| source(&word.text)).collect(),
+        destination: destination.text.clone(),
+        chown: flags.text("chown"),
+        chmod: flags.text("chmod"),
+        is_linked: flags.switch("link").unwrap_or(false),
+        exclude: flags
+            .list("exclude")
+            .map(|(pattern, _)| pattern.to_owned())
+            .collect(),
+    })
+}
+
+/// The last body of that name. A source spelled `<<EOF` in JSON form has none and stays empty.
+fn with_content(announced: Heredoc, bodies: &[Heredoc]) -> Heredoc {
+    let body = bodies.iter().rev().find(|body| body.name == announced.name);
+    Heredoc {
+        content: body.map(|body| body.content.clone()).unwrap_or_default(),
+        ..announced
+    }
+}

@@ -1,0 +1,79 @@
+//! `ONBUILD`: storing a trigger, and reading it when it fires.
+
+use super::{Typed, error, instruction, missing_argument, no_flags, typed};
+use crate::ast::{self, Arguments, Node};
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::instruction::Instruction;
+use crate::source::{Lines, Source, Span};
+
+/// Reads the text of an `ONBUILD` trigger that fires. `span` and `lines` are those of the `FROM` that pulls it in;
+/// they become the instruction's, and those of an error.
+pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction, Diagnostic> {
+    let place = |error: Diagnostic| Diagnostic {
+        span,
+        instruction_lines: Some(lines),
+        message: format!(
+            "in the ONBUILD trigger `{}`: {}",
+            text.trim(),
+            error.message
+        ),
+        // They point into the trigger's own text.
+        notes: Vec::new(),
+        ..error
+    };
+    let refuse = |message: &str, help: &str| {
+        let error =
+            Diagnostic::error("invalid-trigger", Phase::Plan, span, message).with_help(help);
+        Err(place(error))
+    };
+    let file = ast::parse(&Source::new("ONBUILD", text.as_bytes())).map_err(place)?;
+    let [node] = file.nodes.as_slice() else {
+        return refuse(
+            "it holds more than one instruction",
+            "the image must be built again with one instruction in each ONBUILD",
+        );
+    };
+    match typed(node).map_err(place)? {
+        Typed::Stage(_) => refuse(
+            "FROM can't be a trigger",
+            "the image must be built again without this trigger",
+        ),
+        Typed::Instruction(kind) => Ok(Instruction {
+            span,
+            lines,
+            ..instruction(node, kind)
+        }),
+    }
+}
+
+/// `ONBUILD`: the trigger's text. What the trigger says is checked when it fires, its first word excepted.
+pub(super) fn trigger(node: &Node) -> Result<String, Diagnostic> {
+    no_flags(node)?;
+    let Arguments::Trigger(trigger) = &node.arguments else {
+        return Err(missing_argument(
+            node,
+            "write the instruction that child builds are to run",
+        ));
+    };
+    let keyword = trigger.keyword.text.to_uppercase();
+    if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
+        return Err(error(
+            "invalid-trigger",
+            trigger.keyword.span,
+            format!("{keyword} can't be an ONBUILD trigger"),
+        )
+        .with_help("any instruction but ONBUILD, FROM and MAINTAINER can"));
+    }
+    // Go's `\s`: no vertical tab.
+    let is_blank = |char: char| matches!(char, '\t' | '\n' | '\u{c}' | '\r' | ' ');
+    let text = node.text.trim_start_matches(is_blank);
+    let behind = text
+        .get(node.keyword.text.len()..)
+        .unwrap_or_default()
+        .trim_start_matches(is_blank);
+    let mut text = behind.to_owned();
+    for heredoc in &node.heredocs {
+        text = text + "\n" + &heredoc.content + &heredoc.name;
+    }
+    Ok(text)
+}

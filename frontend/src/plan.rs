@@ -1,0 +1,231 @@
+//! From typed instructions to a graph: variables get values, stages find their bases, instructions become steps.
+//!
+//! [`plan`] is pure. What it must know about base images it asks for: it answers [`Planned::Needs`] and is called again
+//! with those images added, until it answers [`Planned::Ready`]. Two or three rounds are the most a real file takes
+//! (a base image whose `ONBUILD` triggers copy from a stage with another base image).
+//!
+//! ```text
+//! global scope ─▶ stage table ─▶ reach ─▶ evaluate each reached stage, in file order ─▶ prune, number, finish
+//!  (ARG before     (bases, names,  (ONBUILD    (variables, config, history, steps)
+//!   FROM)           contexts)       fires)
+//! ```
+//!
+//! Stages that the target does not reach are not evaluated, but what their `FROM` and `--from` say is checked.
+
+mod checks;
+mod config_effect;
+mod cycle;
+mod evaluate;
+mod global;
+mod history;
+mod mount;
+mod mount_options;
+mod named_context;
+mod port;
+mod prune;
+mod reach;
+mod run;
+mod signal;
+mod stage;
+mod steps;
+mod table;
+mod transfer;
+mod variables;
+
+use std::collections::BTreeMap;
+
+use crate::checks::CheckSettings;
+use crate::diagnostic::{Diagnostic, Phase};
+use crate::graph::{Graph, ImageRequest, PlanOptions, Planned, ResolvedImage};
+use crate::image_config::ImageConfig;
+use crate::instruction::{Instruction, Program};
+use crate::platform::Platform;
+use crate::source::Span;
+use crate::suggest::closest;
+
+use checks::Checks;
+use evaluate::Evaluator;
+use global::GlobalScope;
+use reach::Reach;
+use stage::StageState;
+use steps::Steps;
+use table::StageTable;
+
+/// Plans a build, or tells which images it has to know about first.
+///
+/// # Panics
+///
+/// Never: what is expected to be there was put there before.
+pub fn plan(
+    program: &Program,
+    options: &PlanOptions,
+    images: &BTreeMap<ImageRequest, ResolvedImage>,
+) -> Result<Planned, Diagnostic> {
+    let inputs = Inputs {
+        program,
+        options,
+        images,
+    };
+    let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+    let mut checks = Checks::new(CheckSettings::of(program, given.map(String::as_str))?);
+    if program.stages.is_empty() {
+        let span = Span::new(0, program.source.text().len());
+        return Err(error("no-stage", span, "there is no FROM in this file")
+            .with_help("begin with `FROM image`, or `FROM scratch` for an empty root"));
+    }
+    let global = GlobalScope::new(inputs, &mut checks)?;
+    let table = StageTable::new(inputs, &global, &mut checks)?;
+    let target = table.target()?;
+    table.check_sources()?;
+    let reach = match Reach::from_target(&table, target)? {
+        Ok(reach) => reach,
+        Err(needs) => return Ok(Planned::Needs(needs)),
+    };
+    let mut steps = Steps::default();
+    let mut finished: Vec<Option<StageState>> = (0..program.stages.len()).map(|_| None).collect();
+    for (index, instructions) in reach.stages() {
+        let evaluator = Evaluator::new(&table, &global, &finished, &mut steps, &mut checks, index);
+        let state = evaluator.run(instructions)?;
+        finished[index] = Some(state);
+    }
+    let state = finished[target]
+        .take()
+        .expect("the target is reached, so it was evaluated");
+    let graph = finish(inputs, state, steps, checks)?;
+    Ok(Planned::Ready(Box::new(graph)))
+}
+
+/// The stage that was probably meant by the name of an image that does not exist.
+///
+/// `COPY --from=biuld` names an image as far as the planner can tell; when it can't be found, this is the help.
+pub fn closest_stage<'a>(program: &'a Program, name: &str) -> Option<&'a str> {
+    closest(
+        name,
+        program
+            .stages
+            .iter()
+            .filter_map(|stage| stage.name.as_deref()),
+    )
+}
+
+/// What [`plan`] was given.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    program: &'a Program,
+    options: &'a PlanOptions,
+    images: &'a BTreeMap<ImageRequest, ResolvedImage>,
+}
+
+impl<'a> Inputs<'a> {
+    /// The platform to build for: the one asked for, else this machine's.
+    fn target_platform(self) -> &'a Platform {
+        self.options
+            .target_platform
+            .as_ref()
+            .unwrap_or(&self.options.build_platform)
+    }
+
+    /// An error about an instruction, pointing at `word` if the text has it.
+    fn error_at(
+        self,
+        code: &'static str,
+        instruction: &Instruction,
+        word: &str,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        error(code, self.place_of(instruction.span, word), message).within(instruction.lines)
+    }
+
+    /// Where `word` stands within a place as a word of its own, else anywhere, else the whole place.
+    fn place_of(self, place: Span, word: &str) -> Span {
+        let text = self
+            .program
+            .source
+            .text()
+            .get(place.start..place.end)
+            .unwrap_or_default();
+        let is_border =
+            |character: char| character.is_whitespace() || "=\"',[]".contains(character);
+        let stands_alone = |start: usize| {
+            text[..start].chars().next_back().is_none_or(is_border)
+                && text[start + word.len()..]
+                    .chars()
+                    .next()
+                    .is_none_or(is_border)
+        };
+        let mut places = text.match_indices(word).map(|(start, _)| start);
+        let start = places
+            .find(|start| stands_alone(*start))
+            .or_else(|| text.find(word));
+        match start {
+            Some(offset) if !word.is_empty() => {
+                let start = place.start + offset;
+                Span::new(start, start + word.len())
+            }
+            _ => place,
+        }
+    }
+
+    /// Where the value of a flag or option stands: of `--from=build` the place of `build`, given `--from=`.
+    fn place_of_value(self, place: Span, option: &str, value: &str) -> Span {
+        let found = self.place_of(place, &format!("{option}{value}"));
+        if found == place {
+            place
+        } else {
+            Span::new(found.start + option.len(), found.end)
+        }
+    }
+}
+
+/// An error of this phase.
+fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(code, Phase::Plan, span, message)
+}
+
+/// Makes the graph of the target's state.
+fn finish(
+    inputs: Inputs<'_>,
+    state: StageState,
+    steps: Steps,
+    checks: Checks,
+) -> Result<Graph, Diagnostic> {
+    let mut image = state.image;
+    for (name, value) in &inputs.options.labels {
+        image.config = std::mem::take(&mut image.config).with_label(name, value);
+    }
+    if let Some(target) = &inputs.options.target_platform {
+        let is_same = image.os == target.os && image.architecture == target.architecture;
+        let keep_unless = |wanted: &str, current: String| {
+            if wanted.is_empty() && is_same {
+                current
+            } else {
+                wanted.to_owned()
+            }
+        };
+        image.variant = keep_unless(&target.variant, image.variant);
+        image.os_version = keep_unless(&target.os_version, image.os_version);
+        image.os.clone_from(&target.os);
+        image.architecture.clone_from(&target.architecture);
+    }
+    let platform = image.platform();
+    let image = ImageConfig {
+        created: None,
+        history: Vec::new(),
+        ..image
+    }
+    .with_diff_ids(Vec::new())
+    .with_platform(&platform);
+    let warnings = checks.into_warnings(inputs)?;
+    let (steps, target, history) = prune::prune(steps.into_list(), state.root, state.history);
+    Ok(Graph {
+        steps,
+        target,
+        image,
+        history,
+        platform,
+        warnings,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Instructions that only change the config and the history.
+
+use super::evaluate::{Evaluator, SILENT_ARGS};
+use super::global::expansion_error;
+use super::history;
+use super::port::Ports;
+use super::signal;
+use crate::diagnostic::Diagnostic;
+use crate::image_config::HealthcheckConfig;
+use crate::instruction::{
+    ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue,
+};
+use crate::word;
+
+impl Evaluator<'_, '_> {
+    /// Applies an instruction that makes no step.
+    pub(super) fn apply_config(&mut self, instruction: &Instruction) -> Result<(), Diagnostic> {
+        let text = match &instruction.kind {
+            InstructionKind::Env(pairs) => self.env(instruction, pairs)?,
+            InstructionKind::Label(pairs) => self.label(instruction, pairs)?,
+            InstructionKind::Arg(pairs) => self.arg(instruction, pairs)?,
+            InstructionKind::Cmd(command) => self.cmd(instruction, command),
+            InstructionKind::Entrypoint(command) => self.entrypoint(instruction, command),
+            InstructionKind::Healthcheck(check) => self.healthcheck(check),
+            InstructionKind::Expose(words) => self.expose(instruction, words)?,
+            InstructionKind::Stopsignal(text) => self.stop_signal(instruction, text)?,
+            InstructionKind::User(text) => {
+                let user = self.expand(instruction, text)?.text;
+                self.state.image.config.user.clone_from(&user);
+                format!("USER {user}")
+            }
+            InstructionKind::Volume(words) => self.volume(instruction, words)?,
+            InstructionKind::Shell(words) => {
+                self.state.image.config.shell.clone_from(words);
+                format!("SHELL {}", history::list(words))
+            }
+            InstructionKind::Maintainer(name) => {
+                self.state.image.author.clone_from(name);
+                format!("MAINTAINER {name}")
+            }
+            InstructionKind::Onbuild(trigger) => {
+                self.state.image.config.on_build.push(trigger.clone());
+                return Ok(());
+            }
+            // These make steps; the caller has dealt with them.
+            InstructionKind::Run(_)
+            | InstructionKind::Copy(_)
+            | InstructionKind::Add(_)
+            | InstructionKind::Workdir(_) => return Ok(()),
+        };
+        self.state.history.push(history::config_entry(text));
+        Ok(())
+    }
+
+    /// Expands all pairs with what was set before the instruction.
+    fn pairs(
+        &mut self,
+        instruction: &Instruction,
+        pairs: &[NameValue],
+    ) -> Result<Vec<(String, String)>, Diagnostic> {
+        pairs
+            .iter()
+            .map(|pair| {
+                let name = self.expand(instruction, &pair.name)?.text;
+                Ok((name, self.expand(instruction, &pair.value)?.text))
+            })
+            .collect()
+    }
+
+    fn env(
+        &mut self,
+        instruction: &Instruction,
+        pairs: &[NameValue],
+    ) -> Result<String, Diagnostic> {
+        let mut text = String::from("ENV");
+        for (name, value) in self.pairs(instruction, pairs)? {
+            self.state.variables.set(&name, &value);
+            let config = std::mem::take(&mut self.state.image.config);
+            self.state.image.config = config.with_env(&name, &value);
+            text = format!("{text} {name}={value}");
+        }
+        Ok(text)
+    }
+
+    fn label(
+        &mut self,
+        instruction: &Instruction,
+        pairs: &[NameValue],
+    ) -> Result<String, Diagnostic> {
+        let mut text = String::from("LABEL");
+        for (name, value) in self.pairs(instruction, pairs)? {
+            text = format!("{text} {name}={value}");
+            self.state.image.config.labels.insert(name, value);
+        }
+        Ok(text)
+    }
+
+    fn arg(&mut self, instruction: &Instruction, pairs: &[ArgPair]) -> Result<String, Diagnostic> {
+        let mut words = vec!["ARG".to_owned()];
+        for ArgPair { name, default } in pairs {
+            let value = match (self.inputs.options.build_args.get(name), default) {
+                (Some(value), _) => Some(value.clone()),
+                (None, Some(default)) => Some(self.expand(instruction, default)?.text),
+                (None, None) => self.global.variables.get(name).map(str::to_owned),
+            };
+            if let Some(value) = value
+                .as_deref()
+                .filter(|_| !SILENT_ARGS.contains(&name.as_str()))
+            {
+                self.state.variables.set(name, value);
+            }
+            words.push(
+                value
+                    .as_ref()
+                    .map_or_else(|| name.clone(), |value| format!("{name}={value}")),
+            );
+            self.state.build_args.push((name.clone(), value));
+        }
+        Ok(words.join(" "))
+    }
+
+    /// The words of a command, with the shell in front of a text.
+    fn command_words(
+        &mut self,
+        instruction: &Instruction,
+        keyword: &str,
+        command: &CommandLine,
+    ) -> Vec<String> {
+        match command {
+            CommandLine::Exec(words) => words.clone(),
+            CommandLine::Shell(text) => {
+                if self.state.image.config.shell.is_empty() {
+                    let message = format!("{keyword} in shell form keeps signals from the program");
+                    self.checks
+                        .warn("JSONArgsRecommended", instruction.into(), message);
+                }
+                let mut words = self.state.shell();
+                words.push(text.clone());
+                words
+            }
+        }
+    }
+
+    fn cmd(&mut self, instruction: &Instruction, command: &CommandLine) -> String {
+        self.state.has_cmd = true;
+        let words = self.command_words(instruction, "CMD", command);
+        self.state.image.config.args_escaped = true;
+        self.state.image.config.cmd.clone_from(&words);
+        format!("CMD {}", history::quoted_list(&words))
+    }
+
+    fn entrypoint(&mut self, instruction: &Instruction, command: &CommandLine) -> String {
+        let words = self.command_words(instruction, "ENTRYPOINT", command);
+        self.state.image.config.entrypoint.clone_from(&words);
+        // A CMD of the base was meant for the base's entrypoint.
+        if !self.state.has_cmd {
+            self.state.image.config.cmd.clear();
+        }
+        format!("ENTRYPOINT {}", history::quoted_list(&words))
+    }
+
+    fn healthcheck(&mut self, check: &Healthcheck) -> String {
+        let config = match check {
+            Healthcheck::None => HealthcheckConfig {
+                test: vec!["NONE".to_owned()],
+                ..HealthcheckConfig::default()
+            },
+            Healthcheck::Command {
+                command,
+                interval,
+                timeout,
+                start_period,
+                start_interval,
+                retries,
+            } => {
+                let test = match command {
+                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+                    CommandLine::Exec(words) => std::iter::once("CMD")
+                        .map(str::to_owned)
+                        .chain(words.clone())
+                        .collect(),
+                };
+                HealthcheckConfig {
+                    test,
+                    interval: *interval,
+                    timeout: *timeout,
+                    start_period: *start_period,
+                    start_interval: *start_interval,
+                    retries: *retries,
+                    ..HealthcheckConfig::default()
+                }
+            }
+        };
+        let text = format!("HEALTHCHECK {}", history::healthcheck(&config));
+        self.state.image.config.healthcheck = Some(config);
+        text
+    }
+
+    fn expose(
+        &mut self,
+        instruction: &Instruction,
+        words: &[String],
+    ) -> Result<String, Diagnostic> {
+        let mut keys = Vec::new();
+        for word in words {
+            // The one instruction whose unset variables the reference does not report.
+            let expansion = word::expand(word, self.inputs.program.escape, &self.state.variables)
+                .map_err(|error| {
+                expansion_error(self.inputs, instruction.span, word, &error)
+            })?;
+            for port in expansion.words {
+                let ports = Ports::parse(&port).map_err(|reason| {
+                    let message = format!("`{port}` is not a port: {reason}");
+                    let error = self
+                        .inputs
+                        .error_at("invalid-port", instruction, word, message);
+                    error.with_help("write `80`, `53/udp` or `8000-8010`")
+                })?;
+                if ports.has_odd_protocol_case() {
+                    let message = format!("the protocol of `{port}` is not in lower case");
+                    self.checks
+                        .warn("ExposeProtoCasing", instruction.into(), message);
+                }
+                if ports.has_host_part {
+                    let message = format!("the address or host port of `{port}` has no effect");
+                    self.checks
+                        .warn("ExposeInvalidFormat", instruction.into(), message);
+                }
+                keys.extend(ports.keys());
+            }
+        }
+        self.state
+            .image
+            .config
+            .exposed_ports
+            .extend(keys.iter().cloned());
+        Ok(format!("EXPOSE {}", history::list(&keys)))
+    }
+
+    fn stop_signal(&mut self, instruction: &Instruction, text: &str) -> Result<String, Diagnostic> {
+        let name = self.expand(instruction, text)?.text;
+        if !signal::is_signal(&name) {
+            let message = format!("`{name}` is not a signal");
+            let error = self
+                .inputs
+                .error_at("invalid-signal", instruction, text, message);
+            return Err(match signal::suggestion(&name) {
+                Some(known) => error.with_help(format!("did you mean `SIG{known}`?")),
+                None => error.with_help("write a name such as `SIGTERM`, or a number"),
+            });
+        }
+        self.state.image.config.stop_signal.clone_from(&name);
+        Ok(format!("STOPSIGNAL {name}"))
+    }
+
+    fn volume(
+        &mut self,
+        instruction: &Instruction,
+        words: &[String],
+    ) -> Result<String, Diagnostic> {
+        let mut volumes = Vec::new();
+        for word in words {
+            let volume = self.expand(instruction, word)?.text;
+            if volume.is_empty() {
+                let message = format!("the volume `{word}` is empty after expansion");
+                let error = self
+                    .inputs
+                    .error_at("empty-volume", instruction, word, message);
+                return Err(error.with_help("set the variable with ENV, or with ARG and a default"));
+            }
+            volumes.push(volume);
+        }
+        self.state
+            .image
+            .config
+            .volumes
+            .extend(volumes.iter().cloned());
+        Ok(format!("VOLUME {}", history::list(&volumes)))
+    }
+}

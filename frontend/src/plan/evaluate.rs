@@ -1,0 +1,380 @@
+//! One stage, instruction by instruction.
+//!
+//! What only changes the config is in [`super::config_effect`], COPY and ADD in [`super::transfer`], RUN in
+//! [`super::run`]. Here is what they share: expansion, titles, steps, and the start of a stage.
+
+use super::Inputs;
+use super::checks::{Checks, Place};
+use super::global::{GlobalScope, expansion_error};
+use super::history;
+use super::reach::{StageInstruction, image_request};
+use super::stage::StageState;
+use super::steps::Steps;
+use super::table::{FromName, Origin, StageHead, StageTable};
+use crate::diagnostic::Diagnostic;
+use crate::graph::{
+    Copy, CopySource, ImageReference, Input, Operation, StageIndex, Step, StepIndex, Unpack,
+};
+use crate::instruction::{Instruction, InstructionKind};
+use crate::path;
+use crate::platform::Platform;
+use crate::word::{self, Escapes, Expansion, Mode, Quotes};
+
+/// ARGs that steer the builder and never become variables.
+pub(super) const SILENT_ARGS: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Evaluates one stage.
+pub(super) struct Evaluator<'a, 'b> {
+    pub(super) inputs: Inputs<'a>,
+    pub(super) table: &'b StageTable<'a>,
+    pub(super) global: &'b GlobalScope,
+    pub(super) checks: &'b mut Checks,
+    pub(super) state: StageState,
+    finished: &'b [Option<StageState>],
+    steps: &'b mut Steps,
+    index: usize,
+}
+
+impl<'a, 'b> Evaluator<'a, 'b> {
+    /// Begins a stage on its base.
+    pub(super) fn new(
+        table: &'b StageTable<'a>,
+        global: &'b GlobalScope,
+        finished: &'b [Option<StageState>],
+        steps: &'b mut Steps,
+        checks: &'b mut Checks,
+        index: usize,
+    ) -> Self {
+        let inputs = table.inputs;
+        let state = StageState::on_empty(None, inputs.target_platform().clone());
+        let mut evaluator = Self {
+            inputs,
+            table,
+            global,
+            checks,
+            state,
+            finished,
+            steps,
+            index,
+        };
+        evaluator.state = evaluator.base_state();
+        evaluator
+    }
+
+    /// Applies the instructions.
+    pub(super) fn run(
+        mut self,
+        instructions: &[StageInstruction<'_>],
+    ) -> Result<StageState, Diagnostic> {
+        for planned in instructions {
+            self.apply(planned)
+                .map_err(|error| error.within(planned.instruction.lines))?;
+        }
+        Ok(self.state)
+    }
+
+    fn head(&self) -> &'b StageHead<'a> {
+        &self.table.heads[self.index]
+    }
+
+    fn base_state(&mut self) -> StageState {
+        let head = self.head();
+        let target = self.inputs.target_platform();
+        let platform = head.platform.as_ref().unwrap_or(target).clone();
+        match &head.base {
+            // A base is an earlier stage, and those that are reached have been evaluated.
+            Origin::Stage(base) => self.finished[*base]
+                .as_ref()
+                .map_or_else(|| StageState::on_empty(None, platform), StageState::child),
+            Origin::Scratch => StageState::on_empty(None, target.clone()),
+            Origin::Files(name) => {
+                let step = self.files_step(name, &platform);
+                StageState::on_empty(Some(step), platform)
+            }
+            Origin::Image(reference) => self.image_state(reference, platform),
+        }
+    }
+
+    fn image_state(&mut self, reference: &ImageReference, platform: Platform) -> StageState {
+        let head = self.head();
+        let image =
+            image_request(self.table, head).and_then(|request| self.inputs.images.get(&request));
+        // Reaching a stage has asked for its image.
+        let Some(image) = image else {
+            return StageState::on_empty(None, platform);
+        };
+        let config = &image.config;
+        let has_layers = !config.rootfs.diff_ids.is_empty()
+            || config.history.iter().any(|entry| !entry.empty_layer);
+        let root = has_layers
+            .then(|| self.image_step(reference, &platform, head.stage.span, head.stage.lines));
+        let own = config.platform();
+        let is_context = !matches!(reference, ImageReference::Name(name) if self.names_base(name));
+        if !is_context && !own.is_same_machine(&platform) {
+            let message = format!(
+                "the base `{}` is for {own}, not for {platform}",
+                head.stage.base
+            );
+            self.checks
+                .warn("InvalidBaseImagePlatform", Place::from(head.stage), message);
+        }
+        let says_platform = !config.os.is_empty() && !config.architecture.is_empty();
+        let platform = if head.is_replaced && says_platform {
+            own
+        } else {
+            platform
+        };
+        StageState::on_image(config, root, platform)
+    }
+
+    /// Whether the image is what the FROM line says, not a named context in its place.
+    fn names_base(&self, name: &str) -> bool {
+        let written = word::expand(
+            &self.head().stage.base,
+            self.inputs.program.escape,
+            &self.global.variables,
+        );
+        written.is_ok_and(|written| written.text == name)
+    }
+
+    /// Takes a named context's files as a root of their own.
+    fn files_step(&mut self, name: &str, platform: &Platform) -> StepIndex {
+        let copy = Copy {
+            instruction: "COPY",
+            from: Input::NamedContext(name.to_owned()),
+            sources: vec![CopySource::Path("/".to_owned())],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            is_linked: false,
+            keeps_parents: false,
+            exclude: Vec::new(),
+            unpack: Unpack::Never,
+        };
+        let stage = self.head().stage;
+        self.steps.push(Step {
+            parent: None,
+            operation: Operation::Copy(Box::new(copy)),
+            title: format!("FROM {name}"),
+            span: stage.span,
+            lines: stage.lines,
+            platform: platform.clone(),
+            ..self.blank_step()
+        })
+    }
+
+    fn image_step(
+        &mut self,
+        reference: &ImageReference,
+        platform: &Platform,
+        span: crate::source::Span,
+        lines: crate::source::Lines,
+    ) -> StepIndex {
+        let name = match reference {
+            ImageReference::Name(name) => name.clone(),
+            ImageReference::Layout { path, tag, digest } => {
+                let end = |mark: &str, part: &Option<String>| {
+                    part.as_ref()
+                        .map_or(String::new(), |part| format!("{mark}{part}"))
+                };
+                format!("oci-layout://{path}{}{}", end(":", tag), end("@", digest))
+            }
+        };
+        let blank = self.blank_step();
+        let platform_of_step = platform.clone();
+        self.steps.image(reference, platform, |operation| Step {
+            operation,
+            title: format!("FROM {name}"),
+            span,
+            lines,
+            platform: platform_of_step,
+            ..blank
+        })
+    }
+
+    /// A step of this stage without its own matters.
+    fn blank_step(&self) -> Step {
+        let stage = self.head().stage;
+        Step {
+            stage: StageIndex(self.index),
+            stage_name: stage.name.clone(),
+            number: 0,
+            of: 0,
+            parent: None,
+            operation: Operation::Workdir {
+                path: String::new(),
+                owner: String::new(),
+            },
+            title: String::new(),
+            span: stage.span,
+            lines: stage.lines,
+            platform: self.state.platform.clone(),
+            ignores_cache: false,
+        }
+    }
+
+    /// Adds a step on the current root, which its result replaces.
+    pub(super) fn push_step(
+        &mut self,
+        planned: &StageInstruction<'_>,
+        operation: Operation,
+        title: String,
+    ) -> StepIndex {
+        let options = self.inputs.options;
+        let name = self.head().stage.name.as_deref().unwrap_or_default();
+        let is_filtered = options
+            .ignores_cache_of
+            .iter()
+            .any(|filter| filter.eq_ignore_ascii_case(name));
+        // The filter is for what runs and copies; making a directory again would change nothing.
+        let can_be_filtered = !matches!(operation, Operation::Workdir { .. });
+        let step = Step {
+            parent: self.state.root,
+            operation,
+            title,
+            span: planned.instruction.span,
+            lines: planned.instruction.lines,
+            ignores_cache: options.ignores_cache || can_be_filtered && is_filtered,
+            ..self.blank_step()
+        };
+        let index = self.steps.push(step);
+        self.state.root = Some(index);
+        index
+    }
+
+    /// Where a `from` takes its files; none for a stage that is not finished is an error.
+    pub(super) fn input(
+        &mut self,
+        instruction: &Instruction,
+        from: FromName<'_>,
+    ) -> Result<Input, Diagnostic> {
+        Ok(match self.table.origin(instruction, from)? {
+            Origin::Scratch => Input::Empty,
+            Origin::Files(name) => Input::NamedContext(name),
+            Origin::Image(reference) => {
+                let platform = self.inputs.target_platform().clone();
+                Input::Step(self.image_step(
+                    &reference,
+                    &platform,
+                    instruction.span,
+                    instruction.lines,
+                ))
+            }
+            Origin::Stage(stage) => {
+                let Some(result) = self.finished.get(stage).and_then(Option::as_ref) else {
+                    return Err(self.table.not_finished(instruction, from, stage));
+                };
+                result.root.map_or(Input::Empty, Input::Step)
+            }
+        })
+    }
+
+    /// Expands a word and reports variables that nobody set.
+    pub(super) fn expand(
+        &mut self,
+        instruction: &Instruction,
+        text: &str,
+    ) -> Result<Expansion, Diagnostic> {
+        self.expand_with(instruction, text, Mode::new(self.inputs.program.escape))
+    }
+
+    /// As [`Evaluator::expand`], in a mode.
+    pub(super) fn expand_with(
+        &mut self,
+        instruction: &Instruction,
+        text: &str,
+        mode: Mode,
+    ) -> Result<Expansion, Diagnostic> {
+        let expansion = word::expand_with(text, mode, &self.state.variables)
+            .map_err(|error| expansion_error(self.inputs, instruction.span, text, &error))?;
+        for name in &expansion.unmatched {
+            let is_declared = self
+                .state
+                .build_args
+                .iter()
+                .any(|(declared, _)| declared == name);
+            if !is_declared && !SILENT_ARGS.contains(&name.as_str()) {
+                let known = crate::suggest::closest(name, self.state.variables.names());
+                self.checks
+                    .undefined_variable(instruction.into(), name, known);
+            }
+        }
+        Ok(expansion)
+    }
+
+    /// An optional flag's value; an empty one is as good as none.
+    pub(super) fn expand_flag(
+        &mut self,
+        instruction: &Instruction,
+        value: Option<&String>,
+    ) -> Result<Option<String>, Diagnostic> {
+        let Some(value) = value else { return Ok(None) };
+        let text = self.expand(instruction, value)?.text;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// The instruction for people: keyword in upper case, variables with their values.
+    pub(super) fn title(&self, planned: &StageInstruction<'_>) -> String {
+        let text = planned.instruction.text.trim();
+        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let mode = Mode {
+            quotes: Quotes::Keep,
+            escapes: Escapes::Keep,
+            ..Mode::new(self.inputs.program.escape)
+        };
+        let rest = word::expand_with(rest.trim(), mode.keeping_unset(), &self.state.variables)
+            .map_or_else(|_| rest.trim().to_owned(), |expansion| expansion.text);
+        let origin = if planned.is_trigger { "ONBUILD " } else { "" };
+        format!("{origin}{} {rest}", keyword.to_uppercase())
+            .trim_end()
+            .to_owned()
+    }
+
+    fn apply(&mut self, planned: &StageInstruction<'_>) -> Result<(), Diagnostic> {
+        match &planned.instruction.kind {
+            InstructionKind::Run(run) => self.apply_run(planned, run),
+            InstructionKind::Copy(copy) => self.apply_copy(planned, copy),
+            InstructionKind::Add(add) => self.apply_add(planned, add),
+            InstructionKind::Workdir(path) => self.apply_workdir(planned, path),
+            _ => self.apply_config(&planned.instruction),
+        }
+    }
+
+    fn apply_workdir(
+        &mut self,
+        planned: &StageInstruction<'_>,
+        text: &str,
+    ) -> Result<(), Diagnostic> {
+        let instruction = &*planned.instruction;
+        let title = self.title(planned);
+        let text = self.expand(instruction, text)?.text;
+        if !self.state.has_workdir && !text.starts_with('/') {
+            let message =
+                format!("the relative path `{text}` depends on where the base image starts");
+            self.checks
+                .warn("WorkdirRelativePath", instruction.into(), message);
+        }
+        self.state.has_workdir = true;
+        let directory = &mut self.state.image.config.working_dir;
+        // An absolute path goes into the config as written; only what is made on disk is cleaned.
+        if text.starts_with('/') {
+            *directory = text;
+        } else if !text.is_empty() {
+            *directory = path::resolve("/", &format!("{directory}/{text}"));
+        }
+        let shown = directory.clone();
+        let mut step = None;
+        if shown != "/" {
+            let owner = self.state.image.config.user.clone();
+            let operation = Operation::Workdir {
+                path: self.state.directory(),
+                owner,
+            };
+            step = Some(self.push_step(planned, operation, title));
+        }
+        self.state
+            .history
+            .push(history::workdir_entry(&shown, step));
+        Ok(())
+    }
+}

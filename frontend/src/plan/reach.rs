@@ -1,0 +1,189 @@
+//! Which stages the target needs, and which instructions each of them runs: ONBUILD triggers fire here.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::table::{FromKind, FromName, Origin, StageHead, StageTable};
+use crate::csv;
+use crate::diagnostic::Diagnostic;
+use crate::graph::ImageRequest;
+use crate::instruction::{Instruction, InstructionKind};
+use crate::instructions::parse_trigger;
+use crate::platform::Platform;
+
+/// An instruction of a stage, or of its base.
+#[derive(Clone, Debug)]
+pub(super) struct StageInstruction<'a> {
+    pub(super) instruction: Cow<'a, Instruction>,
+    /// It came with the base.
+    pub(super) is_trigger: bool,
+}
+
+/// The reached stages with their instructions.
+pub(super) struct Reach<'a> {
+    stages: Vec<Option<Vec<StageInstruction<'a>>>>,
+}
+
+impl<'a> Reach<'a> {
+    /// Follows bases and sources from the target; the inner error lists images that have to be known first.
+    pub(super) fn from_target(
+        table: &StageTable<'a>,
+        target: usize,
+    ) -> Result<Result<Self, Vec<ImageRequest>>, Diagnostic> {
+        let mut reach = Self {
+            stages: (0..table.heads.len()).map(|_| None).collect(),
+        };
+        let mut unknown = BTreeSet::new();
+        let mut open = vec![target];
+        if table.inputs.options.checks_all_stages {
+            open.extend((0..table.heads.len()).rev());
+        }
+        while let Some(index) = open.pop() {
+            if reach.stages[index].is_some() {
+                continue;
+            }
+            let head = &table.heads[index];
+            let mut instructions = fired_triggers(table, head, &mut unknown)?;
+            if !head.is_replaced {
+                let own = head.stage.instructions.iter();
+                instructions.extend(own.map(|own| StageInstruction {
+                    instruction: Cow::Borrowed(own),
+                    is_trigger: false,
+                }));
+            }
+            if let Origin::Stage(base) = head.base {
+                open.push(base);
+            }
+            for planned in &instructions {
+                for from in sources_of(&planned.instruction) {
+                    if let Origin::Stage(source) =
+                        table.origin(&planned.instruction, from.as_name())?
+                    {
+                        open.push(source);
+                    }
+                }
+            }
+            reach.stages[index] = Some(instructions);
+        }
+        Ok(if unknown.is_empty() {
+            Ok(reach)
+        } else {
+            Err(unknown.into_iter().collect())
+        })
+    }
+
+    /// Reached stages in file order.
+    pub(super) fn stages(&self) -> impl Iterator<Item = (usize, &[StageInstruction<'a>])> {
+        let stages = self.stages.iter().enumerate();
+        stages.filter_map(|(index, instructions)| Some((index, instructions.as_deref()?)))
+    }
+}
+
+/// The triggers that a stage's base carries, parsed.
+fn fired_triggers<'a>(
+    table: &StageTable<'a>,
+    head: &StageHead<'a>,
+    unknown: &mut BTreeSet<ImageRequest>,
+) -> Result<Vec<StageInstruction<'a>>, Diagnostic> {
+    let texts: Vec<&str> = match &head.base {
+        Origin::Stage(base) => {
+            let own = table.heads[*base].stage.instructions.iter();
+            let counted = own.filter(|_| !table.heads[*base].is_replaced);
+            counted
+                .filter_map(|instruction| match &instruction.kind {
+                    InstructionKind::Onbuild(text) => Some(text.as_str()),
+                    _ => None,
+                })
+                .collect()
+        }
+        Origin::Image(_) => {
+            let Some(request) = image_request(table, head) else {
+                return Ok(Vec::new());
+            };
+            let Some(image) = table.inputs.images.get(&request) else {
+                unknown.insert(request);
+                return Ok(Vec::new());
+            };
+            if head.is_replaced {
+                // The image takes the place of the stage's result: nothing is built on it here.
+                return Ok(Vec::new());
+            }
+            image
+                .config
+                .config
+                .on_build
+                .iter()
+                .map(String::as_str)
+                .collect()
+        }
+        Origin::Scratch | Origin::Files(_) => Vec::new(),
+    };
+    texts
+        .into_iter()
+        .map(|text| {
+            let instruction = parse_trigger(text, head.stage.span, head.stage.lines)?;
+            Ok(StageInstruction {
+                instruction: Cow::Owned(instruction),
+                is_trigger: true,
+            })
+        })
+        .collect()
+}
+
+/// What has to be asked about a stage's base image.
+pub(super) fn image_request(table: &StageTable<'_>, head: &StageHead<'_>) -> Option<ImageRequest> {
+    let Origin::Image(reference) = &head.base else {
+        return None;
+    };
+    let platform: &Platform = head
+        .platform
+        .as_ref()
+        .unwrap_or_else(|| table.inputs.target_platform());
+    Some(ImageRequest {
+        reference: reference.clone(),
+        platform: platform.clone(),
+    })
+}
+
+/// A name out of an instruction; mounts hold theirs in a CSV record.
+#[derive(Clone, Debug)]
+pub(super) struct OwnedFromName {
+    name: String,
+    kind: FromKind,
+}
+
+impl OwnedFromName {
+    pub(super) fn as_name(&self) -> FromName<'_> {
+        FromName {
+            name: &self.name,
+            kind: self.kind,
+        }
+    }
+}
+
+/// Names after `--from=` of a COPY and `from=` of a RUN's mounts.
+pub(super) fn sources_of(instruction: &Instruction) -> Vec<OwnedFromName> {
+    let named = |name: String, kind| (!name.is_empty()).then_some(OwnedFromName { name, kind });
+    match &instruction.kind {
+        InstructionKind::Copy(copy) => copy
+            .from
+            .clone()
+            .and_then(|name| named(name, FromKind::Copy))
+            .into_iter()
+            .collect(),
+        InstructionKind::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| named(mount_source(mount)?, FromKind::Mount))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The last `from=` of a mount.
+pub(super) fn mount_source(mount: &str) -> Option<String> {
+    let fields = csv::fields(mount).ok()?;
+    let mut values = fields.iter().filter_map(|field| field.split_once('='));
+    let from = values.rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
+    from.map(|(_, value)| value.to_owned())
+}

@@ -1,0 +1,145 @@
+//! RUN.
+
+use super::evaluate::Evaluator;
+use super::history;
+use super::reach::StageInstruction;
+use crate::diagnostic::Diagnostic;
+use crate::graph::{InlineFile, MountKind, Network, Operation, Run, Security};
+use crate::instruction::{CommandLine, Heredoc, RunInstruction};
+
+/// Where a heredoc with an interpreter line is put.
+const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+/// Host name in a step; `BUILDKIT_SANDBOX_HOSTNAME` overrides it.
+const HOSTNAME: &str = "buildkitsandbox";
+/// Build args that every RUN gets, in any case, without a word in the Dockerfile.
+const PROXY_ARGS: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+impl Evaluator<'_, '_> {
+    pub(super) fn apply_run(
+        &mut self,
+        planned: &StageInstruction<'_>,
+        run: &RunInstruction,
+    ) -> Result<(), Diagnostic> {
+        let instruction = &*planned.instruction;
+        let (argv, scripts) = self.command(run);
+        let mounts = self.mounts(instruction, &run.mounts)?;
+        let title = self.run_title(planned, run);
+        let text = history::run_text(&argv, &self.state.build_args, &self.state.variables);
+        let mut environment = self.state.variables.pairs().to_vec();
+        let socket = mounts.iter().find_map(|mount| match mount.kind {
+            MountKind::Ssh { .. } => Some(mount.target.clone()),
+            _ => None,
+        });
+        if let Some(socket) = socket.filter(|_| self.state.variables.get("SSH_AUTH_SOCK").is_none())
+        {
+            environment.push(("SSH_AUTH_SOCK".to_owned(), socket));
+        }
+        let mut sorted: Vec<_> = mounts;
+        sorted.sort_by(|left, right| left.target.cmp(&right.target));
+        let build_args = &self.inputs.options.build_args;
+        let operation = Run {
+            argv,
+            scripts,
+            environment,
+            proxy_environment: self.proxy_environment(),
+            working_directory: self.state.directory(),
+            user: self.state.image.config.user.clone(),
+            network: match run.network.as_deref() {
+                Some("none") => Network::None,
+                Some("host") => Network::Host,
+                Some(_) => Network::Default,
+                None => self.inputs.options.network,
+            },
+            security: match run.security.as_deref() {
+                Some("insecure") => Security::Insecure,
+                _ => Security::Sandbox,
+            },
+            mounts: sorted,
+            hostname: build_args
+                .get("BUILDKIT_SANDBOX_HOSTNAME")
+                .map_or(HOSTNAME, String::as_str)
+                .to_owned(),
+            devices: run.devices.clone(),
+        };
+        let step = self.push_step(planned, Operation::Run(Box::new(operation)), title);
+        self.state.history.push(history::layer_entry(&text, step));
+        Ok(())
+    }
+
+    /// The command, and the script it runs if a heredoc is one.
+    fn command(&self, run: &RunInstruction) -> (Vec<String>, Vec<InlineFile>) {
+        let text = match &run.command {
+            CommandLine::Exec(words) => return (words.clone(), Vec::new()),
+            CommandLine::Shell(text) => text,
+        };
+        let mut scripts = Vec::new();
+        let text = match &run.heredocs[..] {
+            [] => text.clone(),
+            [heredoc, ..] if is_heredoc_alone(text, heredoc) => {
+                let body = heredoc.body();
+                if self.state.image.os != "windows" && body.starts_with("#!") {
+                    let path = format!("{SCRIPT_DIRECTORY}/{}", heredoc.name);
+                    scripts.push(InlineFile {
+                        name: heredoc.name.clone(),
+                        content: body,
+                    });
+                    path
+                } else {
+                    body
+                }
+            }
+            heredocs => {
+                let bodies = heredocs
+                    .iter()
+                    .map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+                std::iter::once(text.clone()).chain(bodies).collect()
+            }
+        };
+        let mut argv = self.state.shell();
+        argv.push(text);
+        (argv, scripts)
+    }
+
+    fn run_title(&self, planned: &StageInstruction<'_>, run: &RunInstruction) -> String {
+        let title = self.title(planned);
+        match (&run.command, &run.heredocs[..]) {
+            (CommandLine::Shell(text), [heredoc, ..]) if is_heredoc_alone(text, heredoc) => {
+                let mut lines = heredoc.content.trim().lines();
+                let first = lines.next().unwrap_or_default().trim_end();
+                let more = if lines.next().is_some() { "..." } else { "" };
+                format!("{title} ({first}{more})")
+            }
+            _ => title,
+        }
+    }
+
+    fn proxy_environment(&self) -> Vec<(String, String)> {
+        let given = |name: &str| {
+            let args = self.inputs.options.build_args.iter();
+            args.filter(|(arg, _)| arg.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.clone())
+                .next_back()
+        };
+        PROXY_ARGS
+            .iter()
+            .filter_map(|name| Some((*name, given(name)?)))
+            .flat_map(|(name, value)| {
+                [
+                    (name.to_owned(), value.clone()),
+                    (name.to_lowercase(), value),
+                ]
+            })
+            .collect()
+    }
+}
+
+/// Whether the command is nothing but the word that announces its first heredoc.
+fn is_heredoc_alone(text: &str, heredoc: &Heredoc) -> bool {
+    crate::heredoc::parse_word(text).is_some_and(|alone| alone.name == heredoc.name)
+}

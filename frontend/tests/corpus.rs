@@ -1,0 +1,25 @@
+//! Recorded answers of the reference builder, compared row by row.
+//!
+//! The tables lie outside the project: in `$RBUILD_CORPUS`, by default in `shared/corpus` beside the project's folder.
+//! Without them every test here prints a notice and passes. One module for each table; deliberate differences are
+//! named in the module that meets them, and explained in `docs/differences.md`.
+
+#![expect(clippy::unwrap_used, reason = "in tests an unwrap is an assertion")]
+#![expect(clippy::print_stderr, reason = "a skipped table must be seen")]
+
+#[path = "corpus/checks.rs"]
+mod checks;
+#[path = "corpus/dump.rs"]
+mod dump;
+#[path = "corpus/images.rs"]
+mod images;
+#[path = "corpus/instructions.rs"]
+mod instructions;
+#[path = "corpus/parser.rs"]
+mod parser;
+#[path = "corpus/rows.rs"]
+mod rows;
+#[path = "corpus/shell.rs"]
+mod shell;
+#[path = "corpus/tables.rs"]
+mod tables;

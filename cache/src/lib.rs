@@ -1,1 +1,41 @@
-//! placeholder
+//! The content-addressed store of rbuild: blobs, layer snapshots, step records, key derivation, file checksums with
+//! the stat cache, image tags, leases. Knows nothing of Dockerfiles, sandboxes or registries.
+//!
+//! Start with [`Store`]; `docs/store-format.md` has the layout on disk, `docs/cache-keys.md` the keys.
+
+#![forbid(unsafe_code)]
+
+mod blob;
+mod cache_mount;
+mod db;
+mod digest;
+mod entry;
+mod image;
+mod key;
+mod layer;
+mod layer_memo;
+mod lease;
+mod lock;
+mod packed;
+mod record;
+mod remove;
+mod stat_cache;
+mod store;
+mod tree;
+
+pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
+pub use cache_mount::{CacheMountError, CacheMountGuard, Sharing};
+pub use db::DbError;
+pub use digest::{ChainId, ContentDigest, DiffId};
+pub use entry::{Entry, EntryKind, layer_content_digest};
+pub use image::{ImageError, ImageRecord, RemovedImage, Resolution};
+pub use key::{KeyEncoder, StepKey};
+pub use layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId};
+pub use lease::{Lease, LeaseError};
+pub use lock::LockError;
+pub use packed::{OriginalBlob, PackParameters, PackedBlob};
+pub use record::{KeyPart, StepLock, StepRecord};
+pub use remove::{RemoveTree, RemoveTreeHere};
+pub use stat_cache::{FileStat, HashingStart, StatCache, StatCacheError};
+pub use store::{FORMAT_VERSION, Store, StoreError};
+pub use tree::{SelectionDigest, SelectionError};

@@ -1,0 +1,304 @@
+//! The database: all SQL of the crate, behind typed methods.
+//!
+//! `db.sqlite` is in WAL mode, shared by any number of processes. Reads see one moment ([`Db::read`] is one
+//! transaction); changes are `BEGIN IMMEDIATE` ([`Db::write`]), so that what a change read is still true when it is
+//! written. `synchronous=NORMAL`: a commit is atomic and ordered at once, and survives a power cut after
+//! [`Db::make_durable`], at the end of a build.
+//!
+//! Opening writes nothing when the database exists. Closing checkpoints nothing: an all-hit build leaves the files
+//! as they were.
+
+mod images;
+mod layers;
+mod records;
+mod schema;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::layer::Layer;
+
+pub(crate) use records::RecordRow;
+pub(crate) use schema::Unsynced;
+
+/// How long a change waits for those of other processes. They last microseconds, a checkpoint a few seconds on a
+/// slow disk; longer than this and something is wrong.
+const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Statements kept prepared: all of ours.
+const STATEMENT_CACHE: usize = 64;
+
+/// Why the database did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// The file is not a database or its pages contradict one another.
+    #[error("the store's database `{path}` is damaged")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite found.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("no space left for the store's database `{path}`")]
+    Full {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Anything else.
+    #[error("cannot {action} in the store's database `{path}`")]
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Its log could not be forced to the disk.
+    #[error("cannot sync `{path}`")]
+    Sync {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A value that this crate never writes.
+    #[error("the store's database `{path}` holds a {what} that does not parse")]
+    Value {
+        /// The database.
+        path: PathBuf,
+        /// Which value.
+        what: &'static str,
+    },
+}
+
+/// One connection, shared by the threads of the process.
+#[derive(Debug)]
+pub(crate) struct Db {
+    /// Held for one transaction; no lock is taken while it is held but file locks of the database itself.
+    session: Mutex<Session>,
+    path: PathBuf,
+}
+
+/// The connection and what it has read.
+#[derive(Debug)]
+struct Session {
+    connection: Connection,
+    /// Layers read so far: the records of a build name the same ones again and again.
+    layers: LayerMemo,
+}
+
+/// Layer rows that are still as they were read.
+#[derive(Debug, Default)]
+struct LayerMemo {
+    /// `PRAGMA data_version` when they were read: it changes with every commit of another connection. Our own
+    /// changes clear the rows.
+    version: i64,
+    rows: HashMap<String, Layer>,
+}
+
+impl LayerMemo {
+    /// Forgets rows that were read when the database had another version.
+    fn keep_only(&mut self, version: i64) {
+        if self.version != version {
+            self.version = version;
+            self.rows.clear();
+        }
+    }
+}
+
+impl Db {
+    /// Opens the database; none when there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        match Connection::open_with_flags(path, flags) {
+            Ok(connection) => Self::prepared(connection, path).map(Some),
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !path.exists() =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(error("open tables", path, source)),
+        }
+    }
+
+    /// Makes the database and its tables where they are missing. The caller keeps others from doing so at once.
+    pub(crate) fn create(path: &Path) -> Result<Self, DbError> {
+        let failed = |source| error("create tables", path, source);
+        let connection = Connection::open(path).map_err(failed)?;
+        connection
+            .pragma_update(None, "journal_mode", "wal")
+            .map_err(failed)?;
+        let db = Self::prepared(connection, path)?;
+        db.write(|tables| {
+            tables.run("create tables", |connection| {
+                connection.execute_batch(schema::TABLES)
+            })
+        })?;
+        Ok(db)
+    }
+
+    fn prepared(connection: Connection, path: &Path) -> Result<Self, DbError> {
+        let set_up = || {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = OFF")
+        };
+        set_up().map_err(|source| error("open tables", path, source))?;
+        let session = Session {
+            connection,
+            layers: LayerMemo::default(),
+        };
+        Ok(Self {
+            session: Mutex::new(session),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Reads, all as of one moment.
+    pub(crate) fn read<T, E: From<DbError>>(
+        &self,
+        body: impl FnOnce(&Tables<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut session = self.session();
+        let Session { connection, layers } = &mut *session;
+        self.transact(
+            connection,
+            TransactionBehavior::Deferred,
+            Some(layers),
+            body,
+        )
+    }
+
+    /// Changes, all or nothing: `Ok` is committed, `Err` has changed nothing.
+    pub(crate) fn write<T, E: From<DbError>>(
+        &self,
+        body: impl FnOnce(&Tables<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut session = self.session();
+        // What is read in here may be rolled back, and what is written makes rows read before wrong.
+        session.layers.rows.clear();
+        self.transact(
+            &mut session.connection,
+            TransactionBehavior::Immediate,
+            None,
+            body,
+        )
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        // A panic inside a transaction rolled it back while unwinding: the connection is as good as before.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn transact<T, E: From<DbError>>(
+        &self,
+        connection: &mut Connection,
+        behavior: TransactionBehavior,
+        layers: Option<&mut LayerMemo>,
+        body: impl FnOnce(&Tables<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let failed = |source| error("begin or commit", &self.path, source);
+        let transaction = connection
+            .transaction_with_behavior(behavior)
+            .map_err(failed)?;
+        let layers = match layers {
+            Some(layers) => {
+                // Reading it also fixes the moment that the transaction sees.
+                let version = transaction
+                    .prepare_cached("PRAGMA data_version")
+                    .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                    .map_err(failed)?;
+                layers.keep_only(version);
+                Some(layers)
+            }
+            None => None,
+        };
+        let value = body(&Tables {
+            connection: &transaction,
+            layers: layers.map(RefCell::new),
+            path: &self.path,
+        })?;
+        transaction.commit().map_err(failed)?;
+        Ok(value)
+    }
+
+    /// Makes all commits so far survive a power cut, and empties the WAL if no other process is in the way.
+    pub(crate) fn make_durable(&self) -> Result<(), DbError> {
+        let session = self.session();
+        let connection = &session.connection;
+        let failed = |source| error("checkpoint", &self.path, source);
+        // No waiting for readers: a WAL that is not emptied now is emptied by the next build.
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            row.get::<_, bool>(0)
+        });
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        if is_busy.map_err(failed)? {
+            // Closing a file of a database lets go of SQLite's locks on that file, but it has none on the WAL.
+            let wal = self.path.with_extension("sqlite-wal");
+            std::fs::File::open(&wal)
+                .and_then(|file| file.sync_data())
+                .map_err(|source| DbError::Sync { path: wal, source })?;
+        }
+        Ok(())
+    }
+}
+
+/// The tables inside one transaction; methods in the submodules.
+#[derive(Debug)]
+pub(crate) struct Tables<'a> {
+    connection: &'a Connection,
+    /// None inside a change.
+    layers: Option<RefCell<&'a mut LayerMemo>>,
+    path: &'a Path,
+}
+
+impl Tables<'_> {
+    /// Runs SQL, turning its error into ours.
+    fn run<T>(
+        &self,
+        action: &'static str,
+        body: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        body(self.connection).map_err(|source| error(action, self.path, source))
+    }
+
+    /// Unwraps a parsed value.
+    fn parsed<T>(&self, what: &'static str, value: Option<T>) -> Result<T, DbError> {
+        value.ok_or_else(|| DbError::Value {
+            path: self.path.to_owned(),
+            what,
+        })
+    }
+}
+
+fn error(action: &'static str, path: &Path, source: rusqlite::Error) -> DbError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            DbError::Damaged { path, source }
+        }
+        Some(ErrorCode::DiskFull) => DbError::Full { path, source },
+        _ => DbError::Failed {
+            action,
+            path,
+            source,
+        },
+    }
+}

@@ -1,0 +1,347 @@
+//! Leases: a place to work in that dies with its process, and a hold on what a build uses.
+//!
+//! ```text
+//! work/<lease>.lock   locked while the lease lives; lists the snapshots it holds, one a line
+//! work/<lease>/       everything unfinished: temporary blobs, scratch directories
+//! ```
+//!
+//! The lock file is made and locked before the directory, and removed after it, so a directory whose lock file is
+//! unlocked or missing belongs to nobody; [`clean_dead`] removes it when a store is opened. Each is made when it is
+//! first needed: a build that only hits makes the lock file, for its holds, and no directory.
+//!
+//! A hold is written and its snapshots are checked under the shared `locks/gc`; who removes snapshots takes that
+//! lock exclusively, reads the holds of all live leases, and moves snapshots out of `snapshots/` before letting go.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::blob::{BlobError, BlobWriter};
+use crate::db::{DbError, Unsynced};
+use crate::digest::to_hex;
+use crate::entry::{encode_table, layer_content_digest};
+use crate::key::StepKey;
+use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
+use crate::lock::{LockError, LockFile, StandingLock};
+use crate::record::StepRecord;
+use crate::remove::RemoveTree;
+use crate::store::{Store, StoreInner};
+
+/// Why a lease could not be worked with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// Its lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A directory or file of it could not be made.
+    #[error("cannot create `{path}`")]
+    Create {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The list of held snapshots could not be written.
+    #[error("cannot write `{path}`")]
+    Hold {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A snapshot to be held is not there (any more).
+    #[error("snapshot `{snapshot}` is not in the store any more")]
+    Missing {
+        /// Its name.
+        snapshot: SnapshotId,
+    },
+    /// The database did not answer.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// A hold on the store: what it works on is nobody else's, what it holds is not removed. Clones share one lease.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    inner: Arc<LeaseInner>,
+}
+
+#[derive(Debug)]
+struct LeaseInner {
+    store: Arc<StoreInner>,
+    /// `work/<lease>`.
+    dir: PathBuf,
+    /// Numbers the scratch directories and temporary files.
+    next: AtomicU64,
+    /// The lease on disk, once there is one. Taken before the database's lock where both are.
+    disk: Mutex<Option<Disk>>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    lock: LockFile,
+    /// The lease's directory was made.
+    has_directory: bool,
+    /// What the lock file lists.
+    held: BTreeSet<SnapshotId>,
+}
+
+impl Lease {
+    /// A lease with a name of its own.
+    pub(crate) fn new(store: &Store) -> rustix::io::Result<Self> {
+        let mut name = [0_u8; 12];
+        rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
+        Ok(Self {
+            inner: Arc::new(LeaseInner {
+                store: Arc::clone(&store.inner),
+                dir: store.inner.work.join(to_hex(&name)),
+                next: AtomicU64::new(0),
+                disk: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// The store it is a lease on.
+    pub fn store(&self) -> Store {
+        Store {
+            inner: Arc::clone(&self.inner.store),
+        }
+    }
+
+    /// The lease's own directory, made when this is first called.
+    pub fn dir(&self) -> Result<&Path, LeaseError> {
+        self.inner
+            .on_disk(|disk| disk.make_directory(&self.inner.dir))?;
+        Ok(&self.inner.dir)
+    }
+
+    /// Makes a new empty directory in the lease's own, named after `name_hint`.
+    pub fn scratch(&self, name_hint: &str) -> Result<PathBuf, LeaseError> {
+        let path = self.unique(name_hint)?;
+        std::fs::create_dir(&path).map_err(|source| LeaseError::Create {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+
+    /// A new name in the lease's directory.
+    fn unique(&self, name_hint: &str) -> Result<PathBuf, LeaseError> {
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let is_plain = |character: &char| character.is_ascii_alphanumeric() || *character == '-';
+        let hint: String = name_hint.chars().filter(is_plain).take(32).collect();
+        Ok(self.dir()?.join(format!("{number}-{hint}")))
+    }
+
+    /// Starts a blob.
+    pub fn blob_writer(&self) -> Result<BlobWriter, BlobError> {
+        let path = self.unique("blob")?;
+        BlobWriter::create(self.clone(), path)
+    }
+
+    /// Makes the finished directory `dir` of this lease the snapshot `id`, and holds it.
+    ///
+    /// `Ok` means that the store has the snapshot, not that it is this one: if it is there already, the present one
+    /// wins and `dir` is removed.
+    pub fn commit_snapshot(
+        &self,
+        dir: &Path,
+        record: &LayerRecord,
+        id: &SnapshotId,
+    ) -> Result<Layer, LayerError> {
+        let store = &self.inner.store;
+        let layer = Layer {
+            diff_id: record.diff_id.clone(),
+            content: layer_content_digest(&record.entries),
+            snapshot: id.clone(),
+            tar_size: record.tar_size,
+            created: record.created,
+            created_nanos: record.created_nanos,
+        };
+        let table = encode_table(&record.entries, &record.implied);
+        let target = store.snapshots.join(id.as_str());
+        let aside = self.unique("orphan")?;
+        let _gc = StandingLock::shared(&store.gc_lock()).map_err(LeaseError::from)?;
+        self.inner
+            .on_disk(|disk| disk.hold(&self.inner.dir, std::iter::once(id)))?;
+        let (layer, is_ours) = store.db.write(|tables| {
+            if let Some(present) = tables.layer(id.as_str())?
+                && is_directory(&target)
+            {
+                return Ok::<_, LayerError>((present, false));
+            }
+            // What stands at the target without a row is the rest of a crash; a row without a directory is a loss.
+            match std::fs::rename(&target, &aside) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(LayerError::Move {
+                        from: target.clone(),
+                        to: aside.clone(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
+            std::fs::rename(dir, &target).map_err(|source| LayerError::Move {
+                from: dir.to_owned(),
+                to: target.clone(),
+                source,
+            })?;
+            tables.put_layer(&layer, &table)?;
+            tables.add_unsynced(&store.boot, &Unsynced::Layer(id.as_str().to_owned()))?;
+            Ok((layer, true))
+        })?;
+        if is_ours {
+            store.mark_dirty();
+        }
+        let rest = if is_ours { aside.as_path() } else { dir };
+        if let Err(error) = store.remover.remove_tree(rest) {
+            // It lies in the lease's directory: removed with the lease, or by who opens the store after it.
+            tracing::debug!(path = %rest.display(), %error, "left for the end of the lease");
+        }
+        Ok(layer)
+    }
+
+    /// Keeps the snapshots of `chain` from being removed as long as the lease lives.
+    ///
+    /// `Ok` means that all of them are there now and stay. [`LeaseError::Missing`] after a hit means that another
+    /// process removed one in between: treat it as a miss.
+    pub fn hold(&self, chain: &Chain) -> Result<(), LeaseError> {
+        let store = &self.inner.store;
+        let _gc = StandingLock::shared(&store.gc_lock())?;
+        self.inner.on_disk(|disk| {
+            disk.hold(&self.inner.dir, chain.0.iter().map(|layer| &layer.snapshot))
+        })?;
+        for layer in &chain.0 {
+            if !is_directory(&store.snapshots.join(layer.snapshot.as_str())) {
+                return Err(LeaseError::Missing {
+                    snapshot: layer.snapshot.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up a step and holds its chain: a hit stays one.
+    pub fn lookup(&self, key: &StepKey) -> Result<Option<StepRecord>, LeaseError> {
+        let Some(record) = self.store().lookup(key)? else {
+            return Ok(None);
+        };
+        match self.hold(&record.chain) {
+            Ok(()) => Ok(Some(record)),
+            Err(LeaseError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl LeaseInner {
+    /// Calls `body` with the lease's lock file on disk, made if there is none.
+    fn on_disk(
+        &self,
+        body: impl FnOnce(&mut Disk) -> Result<(), LeaseError>,
+    ) -> Result<(), LeaseError> {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = disk.as_mut() {
+            return body(disk);
+        }
+        let lock = LockFile::acquire(&lock_path(&self.dir))?;
+        body(disk.insert(Disk {
+            lock,
+            has_directory: false,
+            held: BTreeSet::new(),
+        }))
+    }
+}
+
+impl Disk {
+    fn make_directory(&mut self, dir: &Path) -> Result<(), LeaseError> {
+        if !self.has_directory {
+            std::fs::create_dir(dir).map_err(|source| LeaseError::Create {
+                path: dir.to_owned(),
+                source,
+            })?;
+            self.has_directory = true;
+        }
+        Ok(())
+    }
+
+    fn hold<'a>(
+        &mut self,
+        dir: &Path,
+        snapshots: impl Iterator<Item = &'a SnapshotId>,
+    ) -> Result<(), LeaseError> {
+        let new: Vec<_> = snapshots
+            .filter(|snapshot| !self.held.contains(snapshot))
+            .collect();
+        let lines: String = new
+            .iter()
+            .flat_map(|snapshot| [snapshot.as_str(), "\n"])
+            .collect();
+        if !lines.is_empty() {
+            self.lock
+                .file()
+                .write_all(lines.as_bytes())
+                .map_err(|source| LeaseError::Hold {
+                    path: lock_path(dir),
+                    source,
+                })?;
+        }
+        self.held.extend(new.into_iter().cloned());
+        Ok(())
+    }
+}
+
+impl Drop for LeaseInner {
+    fn drop(&mut self) {
+        let disk = self.disk.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(disk) = disk.take() else { return };
+        if !disk.has_directory {
+            return;
+        }
+        if let Err(error) = self.store.remover.remove_tree(&self.dir) {
+            tracing::warn!(path = %self.dir.display(), %error, "work directory stays until the store is opened next");
+            // Without its lock file the directory still counts as dead.
+        }
+        drop(disk);
+    }
+}
+
+fn lock_path(dir: &Path) -> PathBuf {
+    dir.with_extension("lock")
+}
+
+/// Removes the work of leases whose process is gone, and returns how many there were.
+///
+/// What cannot be removed is reported to the log and left for the next time: it harms nobody.
+pub(crate) fn clean_dead(work: &Path, remover: &dyn RemoveTree) -> std::io::Result<usize> {
+    let mut cleaned = 0;
+    let mut dirs = BTreeSet::new();
+    for entry in std::fs::read_dir(work)? {
+        dirs.insert(entry?.path().with_extension(""));
+    }
+    for dir in dirs {
+        let lock = lock_path(&dir);
+        // Without a lock file a directory is dead too, so one is made for the time of the removal.
+        let dead = match LockFile::try_inherit(&lock) {
+            Ok(None) if !lock.exists() && is_directory(&dir) => LockFile::try_acquire(&lock),
+            dead => dead,
+        };
+        let result = match dead {
+            Ok(None) => continue,
+            Ok(Some(_lock)) => remover.remove_tree(&dir),
+            Err(error) => Err(error.source),
+        };
+        match result {
+            Ok(()) => cleaned += 1,
+            Err(error) => {
+                tracing::warn!(path = %dir.display(), %error, "cannot remove the work of a dead lease");
+            }
+        }
+    }
+    Ok(cleaned)
+}

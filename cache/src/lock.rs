@@ -1,0 +1,193 @@
+//! Locks between processes: flock on a file, let go by the kernel when the holder dies.
+//!
+//! Liveness is never judged by pid or age, so this works between pid namespaces that share a volume. A lock file
+//! may be removed only by who holds it. One who waited may therefore win the lock of a file that has no name any
+//! more; [`LockFile::acquire`] notices and starts over.
+//!
+//! The descriptors are close-on-exec, but a `fork` without `exec` shares the lock: the spawner is forked before a
+//! store is opened.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot lock `{path}`")]
+pub struct LockError {
+    /// The lock file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// An exclusive lock; dropping it removes the file and lets go.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LockFile {
+    /// Waits until nobody else holds the lock at `path`. Its directory exists.
+    pub(crate) fn acquire(path: &Path) -> Result<Self, LockError> {
+        loop {
+            let file = open(path, true)?;
+            wait(&file, path, File::lock)?;
+            if let Some(lock) = Self::named(file, path)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes the lock at `path`; none when somebody else holds it.
+    pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, LockError> {
+        loop {
+            let file = open(path, true)?;
+            if !try_now(&file, path)? {
+                return Ok(None);
+            }
+            if let Some(lock) = Self::named(file, path)? {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// Takes the lock that a dead process left at `path`; none when its holder lives or the file is gone.
+    pub(crate) fn try_inherit(path: &Path) -> Result<Option<Self>, LockError> {
+        match open(path, false) {
+            Ok(file) if try_now(&file, path)? => Self::named(file, path),
+            Ok(_) => Ok(None),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The open lock file, for its holder to write in.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// A lock, if the locked file still is the one at `path`.
+    fn named(file: File, path: &Path) -> Result<Option<Self>, LockError> {
+        let held = file.metadata().map_err(|source| error(path, source))?;
+        match std::fs::symlink_metadata(path) {
+            Ok(at_path) if at_path.ino() == held.ino() && at_path.dev() == held.dev() => {
+                Ok(Some(Self {
+                    file,
+                    path: path.to_owned(),
+                }))
+            }
+            Ok(_) => Ok(None),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(error(path, source)),
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Removed while the lock is held. What stays behind on failure is taken by the next who needs this name.
+        if let Err(source) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), error = %source, "lock file stays");
+        }
+        unlock(&self.file);
+    }
+}
+
+/// A shared or exclusive lock on a file that is never removed.
+#[derive(Debug)]
+pub(crate) struct StandingLock {
+    /// Holds the lock as long as it is open.
+    file: File,
+    path: PathBuf,
+}
+
+impl StandingLock {
+    /// Waits for a lock that others may share.
+    pub(crate) fn shared(path: &Path) -> Result<Self, LockError> {
+        let file = open(path, true)?;
+        wait(&file, path, File::lock_shared)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Takes a lock that others may share; none when somebody has it alone.
+    pub(crate) fn try_shared(path: &Path) -> Result<Option<Self>, LockError> {
+        let file = open(path, true)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self {
+                file,
+                path: path.to_owned(),
+            })),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(source)) => Err(error(path, source)),
+        }
+    }
+
+    /// Lets others share the lock from now on. Waits for one that took it alone in the moment between.
+    pub(crate) fn share(&self) -> Result<(), LockError> {
+        wait(&self.file, &self.path, File::lock_shared)
+    }
+
+    /// Takes an exclusive lock; none when somebody has the lock in any form.
+    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>, LockError> {
+        let file = open(path, true)?;
+        Ok(try_now(&file, path)?.then_some(Self {
+            file,
+            path: path.to_owned(),
+        }))
+    }
+}
+
+impl Drop for StandingLock {
+    fn drop(&mut self) {
+        unlock(&self.file);
+    }
+}
+
+/// Lets go at once. Closing alone would not, while a child that another thread has just forked keeps its copy of the
+/// descriptor until it calls exec.
+fn unlock(file: &File) {
+    if let Err(error) = file.unlock() {
+        tracing::debug!(%error, "unlocking by closing");
+    }
+}
+
+fn open(path: &Path, creates: bool) -> Result<File, LockError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(creates)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| error(path, source))
+}
+
+fn wait(file: &File, path: &Path, lock: impl Fn(&File) -> io::Result<()>) -> Result<(), LockError> {
+    loop {
+        match lock(file) {
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|source| error(path, source)),
+        }
+    }
+}
+
+fn try_now(file: &File, path: &Path) -> Result<bool, LockError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(error(path, source)),
+    }
+}
+
+fn error(path: &Path, source: io::Error) -> LockError {
+    LockError {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,156 @@
+//! Step records: what a step key maps to.
+//!
+//! A record holds the whole result chain, so that a hit never mixes an old child with a new parent. It is written
+//! under two keys, by definition and by result (see `docs/cache-keys.md`); a key points at the newest record that was
+//! written under it, and a record that no key points at any more is forgotten.
+//!
+//! One step runs in one process at a time: who misses takes the [`StepLock`] of the key, looks again, and only then
+//! runs. The lock dies with its holder.
+
+use serde::{Deserialize, Serialize};
+
+use crate::db::{DbError, RecordRow};
+use crate::key::StepKey;
+use crate::layer::Chain;
+use crate::lock::{LockError, LockFile};
+use crate::store::Store;
+
+/// The result of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepRecord {
+    /// All layers of the result, the parent's too.
+    pub chain: Chain,
+    /// What its key was made of; for `rbuild explain`, never a secret's value.
+    pub parts: Vec<KeyPart>,
+    /// The step as users know it: what is shown, and what an earlier build's record is found by.
+    pub title: String,
+    /// When it ran: seconds since the epoch.
+    pub created: i64,
+    /// How long it took, in microseconds.
+    pub cost_us: u64,
+}
+
+/// One named part of a step key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPart {
+    /// Such as `env PATH`, `files`, `base image`.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// Its value as text; a digest where the value is long.
+    #[serde(rename = "v")]
+    pub value: String,
+}
+
+impl KeyPart {
+    /// A part.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// The right to run a step; see [`Store::step_lock`].
+#[derive(Debug)]
+pub struct StepLock {
+    _lock: LockFile,
+}
+
+/// As they stand in the database.
+fn encode_parts(parts: &[KeyPart]) -> String {
+    serde_json::to_string(parts).expect("a list of pairs of strings is JSON")
+}
+
+impl Store {
+    /// The record of a step, if every snapshot of its chain is there. A record that is not usable is forgotten.
+    ///
+    /// The chain is not held: see [`Lease::lookup`](crate::Lease::lookup).
+    pub fn lookup(&self, key: &StepKey) -> Result<Option<StepRecord>, DbError> {
+        let found = self.inner.db.read(|tables| {
+            let Some(row) = tables.record(key)? else {
+                return Ok::<_, DbError>(None);
+            };
+            Ok(Some((self.present_chain(tables, &row.chain)?, row)))
+        })?;
+        match found {
+            None => Ok(None),
+            Some((Ok(chain), row)) => self.parse_record(chain, row).map(Some),
+            Some((Err(snapshot), row)) => {
+                tracing::debug!(%key, %snapshot, "record forgotten: its snapshot is gone");
+                self.inner.db.write(|tables| {
+                    // The snapshot may have come back since: somebody ran the step again.
+                    if self.present_chain(tables, &row.chain)?.is_err() {
+                        tables.remove_record(row.id)?;
+                    }
+                    Ok::<_, DbError>(())
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The newest record with a title, whatever its key, if its snapshots are there.
+    ///
+    /// What `explain` compares a step that ran with.
+    pub fn latest_record(&self, title: &str) -> Result<Option<StepRecord>, DbError> {
+        let found = self.inner.db.read(|tables| {
+            let Some(row) = tables.record_titled(title)? else {
+                return Ok::<_, DbError>(None);
+            };
+            Ok(Some((self.present_chain(tables, &row.chain)?, row)))
+        })?;
+        match found {
+            Some((Ok(chain), row)) => self.parse_record(chain, row).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes a record under all of `keys`. The newest wins; others see it at once.
+    pub fn record(&self, keys: &[StepKey], record: &StepRecord) -> Result<(), DbError> {
+        let row = RecordRow {
+            id: 0,
+            chain: record.chain.to_row(),
+            title: record.title.clone(),
+            created: record.created,
+            cost_us: record.cost_us,
+            parts: encode_parts(&record.parts),
+        };
+        self.inner
+            .db
+            .write(|tables| tables.put_record(keys, &row))?;
+        self.inner.mark_dirty();
+        Ok(())
+    }
+
+    /// Waits for the right to run the step of `key`, while another process or thread has it.
+    ///
+    /// Look the key up again after this returns: the other one may have recorded a result. Take locks in the order
+    /// in which steps depend on one another, and hold none while waiting for a parent.
+    pub fn step_lock(&self, key: &StepKey) -> Result<StepLock, LockError> {
+        LockFile::acquire(&self.step_lock_path(key)).map(|lock| StepLock { _lock: lock })
+    }
+
+    /// Takes the right to run the step of `key`; none when another process or thread has it.
+    pub fn try_step_lock(&self, key: &StepKey) -> Result<Option<StepLock>, LockError> {
+        Ok(LockFile::try_acquire(&self.step_lock_path(key))?.map(|lock| StepLock { _lock: lock }))
+    }
+
+    fn step_lock_path(&self, key: &StepKey) -> std::path::PathBuf {
+        self.inner.locks.join(format!("step-{key}"))
+    }
+
+    fn parse_record(&self, chain: Chain, row: RecordRow) -> Result<StepRecord, DbError> {
+        let parts = serde_json::from_str(&row.parts).map_err(|_| DbError::Value {
+            path: self.inner.root.join(crate::store::DATABASE),
+            what: "step record",
+        })?;
+        Ok(StepRecord {
+            chain,
+            parts,
+            title: row.title,
+            created: row.created,
+            cost_us: row.cost_us,
+        })
+    }
+}

@@ -1,0 +1,435 @@
+//! The store: one directory, shared by any number of processes.
+//!
+//! ```text
+//! ROOT/
+//!   VERSION             format version; written last when a store is made
+//!   blobs/sha256/<hex>  see `blob`
+//!   snapshots/<id>/     see `layer`
+//!   mounts/<id>/        see `cache_mount`
+//!   statcache/<id>      see `stat_cache`
+//!   work/<lease>/       see `lease`
+//!   locks/              step-<key>, gc, and those of cache mounts
+//!   db.sqlite           see `db`
+//! ```
+//!
+//! Crash behaviour: a killed process leaves a dead lease and nothing else; the next [`Store::open`] removes it. After
+//! a power cut, rows listed as unsynced by another boot are dropped with their files, because their data may not
+//! have reached the disk. All else was synced before it was struck off that list.
+//!
+//! Opening an existing store writes nothing unless there is something to clean up.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::db::{Db, DbError, Unsynced};
+use crate::layer_memo::EntryMemo;
+use crate::lease::{Lease, LeaseError, clean_dead};
+use crate::remove::{RemoveTree, RemoveTreeHere};
+
+/// Version of everything on disk. A change that an older rbuild would misread raises it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// File name of the database.
+pub(crate) const DATABASE: &str = "db.sqlite";
+
+/// Directories of a store, in the order in which they are made.
+const DIRECTORIES: [&str; 7] = [
+    "blobs",
+    "blobs/sha256",
+    "snapshots",
+    "mounts",
+    "statcache",
+    "work",
+    "locks",
+];
+
+/// Why a store could not be opened or synced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It was made by a newer rbuild.
+    #[error(
+        "store `{root}` has format {found}, this rbuild knows formats up to {known}: use a newer rbuild or another --root"
+    )]
+    Newer {
+        /// The store.
+        root: PathBuf,
+        /// Its format.
+        found: u32,
+        /// [`FORMAT_VERSION`].
+        known: u32,
+    },
+    /// Its version file says nothing.
+    #[error("store version file `{path}` is damaged: it holds `{text}`")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        text: String,
+    },
+    /// The directory holds something else.
+    #[error("`{root}` is not a store: it holds `{found}`, which rbuild did not put there")]
+    NotAStore {
+        /// The directory.
+        root: PathBuf,
+        /// A file in it.
+        found: PathBuf,
+    },
+    /// A directory or file could not be made.
+    #[error("cannot create `{path}`")]
+    Create {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory or file could not be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The data could not be forced to the disk.
+    #[error("cannot sync `{path}`")]
+    Sync {
+        /// The store, or a file in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What a power cut spoiled could not be moved away.
+    #[error("cannot remove `{path}`, which a power cut may have spoiled")]
+    Drop {
+        /// A blob or snapshot.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel gave no random name for a lease.
+    #[error("cannot get random bytes")]
+    Random {
+        /// Why.
+        #[source]
+        source: rustix::io::Errno,
+    },
+    /// The lease for cleaning up could not be taken.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The database did not answer.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// An open store. Clones share it; it may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<StoreInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StoreInner {
+    pub(crate) root: PathBuf,
+    pub(crate) blobs: PathBuf,
+    pub(crate) snapshots: PathBuf,
+    pub(crate) mounts: PathBuf,
+    pub(crate) stat_caches: PathBuf,
+    pub(crate) work: PathBuf,
+    pub(crate) locks: PathBuf,
+    pub(crate) db: Db,
+    /// Identifies this boot of the machine.
+    pub(crate) boot: String,
+    pub(crate) remover: Arc<dyn RemoveTree>,
+    /// Entry tables read so far.
+    pub(crate) entries: EntryMemo,
+    /// True when something was committed since the last sync.
+    is_dirty: AtomicBool,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it if there is none, and cleans up after processes that died.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_with(root, Arc::new(RemoveTreeHere))
+    }
+
+    /// Opens a store whose trees are removed by `remover`: see [`RemoveTree`].
+    pub fn open_with(root: &Path, remover: Arc<dyn RemoveTree>) -> Result<Self, StoreError> {
+        Self::open_in_boot(root, remover, boot_id()?)
+    }
+
+    /// Opens a store as if in the boot `boot`; for tests of power cuts.
+    #[doc(hidden)]
+    pub fn open_in_boot(
+        root: &Path,
+        remover: Arc<dyn RemoveTree>,
+        boot: String,
+    ) -> Result<Self, StoreError> {
+        let root = std::path::absolute(root).map_err(|source| StoreError::Read {
+            path: root.to_owned(),
+            source,
+        })?;
+        let db = open_or_create(&root)?;
+        let inner = StoreInner {
+            blobs: root.join("blobs/sha256"),
+            snapshots: root.join("snapshots"),
+            mounts: root.join("mounts"),
+            stat_caches: root.join("statcache"),
+            work: root.join("work"),
+            locks: root.join("locks"),
+            db,
+            boot,
+            remover,
+            entries: EntryMemo::default(),
+            is_dirty: AtomicBool::new(false),
+            root,
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
+        store.clean_up()?;
+        Ok(store)
+    }
+
+    /// The store's directory, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Starts a lease. Nothing is written before it is first needed.
+    pub fn lease(&self) -> Result<Lease, StoreError> {
+        Lease::new(self).map_err(|source| StoreError::Random { source })
+    }
+
+    /// Ends a build: what was committed since the store was opened survives a power cut from here on.
+    ///
+    /// Does nothing when nothing was committed.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        if !self.inner.is_dirty.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.inner.sync_all()?;
+        self.inner.make_durable()
+    }
+
+    /// Removes what dead processes and power cuts left.
+    fn clean_up(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        clean_dead(&inner.work, inner.remover.as_ref()).map_err(|source| StoreError::Read {
+            path: inner.work.clone(),
+            source,
+        })?;
+        if inner.db.read(|tables| tables.has_lost(&inner.boot))? {
+            self.drop_lost()?;
+        }
+        Ok(())
+    }
+
+    /// Drops what another boot did not sync: the rows at once, the files by way of a lease.
+    fn drop_lost(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let lease = self.lease()?;
+        let grave = lease.scratch("lost")?;
+        let count = inner.db.write(|tables| {
+            let lost = tables.take_lost(&inner.boot)?;
+            for (number, item) in lost.iter().enumerate() {
+                let path = match item {
+                    Unsynced::Layer(snapshot) => {
+                        tables.remove_layer(snapshot)?;
+                        inner.snapshots.join(snapshot)
+                    }
+                    Unsynced::Blob(digest) => {
+                        tables.remove_blob(digest)?;
+                        inner.blobs.join(digest.trim_start_matches("sha256:"))
+                    }
+                };
+                match std::fs::rename(&path, grave.join(number.to_string())) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(StoreError::Drop { path, source });
+                    }
+                    _ => {}
+                }
+            }
+            Ok(lost.len())
+        })?;
+        tracing::info!(
+            count,
+            "dropped what was not on the disk yet when the machine went down"
+        );
+        Ok(())
+    }
+}
+
+impl StoreInner {
+    /// Lock that orders holds and removals of snapshots.
+    pub(crate) fn gc_lock(&self) -> PathBuf {
+        self.locks.join("gc")
+    }
+
+    /// Notes that there is something to sync.
+    pub(crate) fn mark_dirty(&self) {
+        self.is_dirty.store(true, Ordering::Release);
+    }
+
+    /// Syncs the data of everything committed so far, by any process, and strikes it off the list.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general enough over its lifetime"
+    )]
+    pub(crate) fn sync_all(&self) -> Result<(), StoreError> {
+        let Some(last) = self.db.read(|tables| tables.last_unsynced())? else {
+            return Ok(());
+        };
+        let failed = |source| StoreError::Sync {
+            path: self.root.clone(),
+            source,
+        };
+        let root = File::open(&self.root).map_err(failed)?;
+        rustix::fs::syncfs(&root).map_err(|errno| failed(errno.into()))?;
+        // What was listed after `last` was read may have been written after the sync began.
+        self.db.write(|tables| tables.forget_unsynced(last))?;
+        Ok(())
+    }
+
+    /// Makes the commits so far survive a power cut.
+    pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
+        self.is_dirty.store(false, Ordering::Release);
+        if let Err(error) = self.db.make_durable() {
+            self.mark_dirty();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+/// Opens the database of a store that is made where it is missing.
+fn open_or_create(root: &Path) -> Result<Db, StoreError> {
+    let version = root.join("VERSION");
+    let database = root.join(DATABASE);
+    if is_current(root, &version)?
+        && let Some(db) = Db::open(&database)?
+    {
+        return Ok(db);
+    }
+    // From here on one process at a time. Every part is made only where it is missing, VERSION last.
+    make_directory(root, true)?;
+    let turn = File::open(root).map_err(|source| StoreError::Read {
+        path: root.to_owned(),
+        source,
+    })?;
+    turn.lock().map_err(|source| StoreError::Read {
+        path: root.to_owned(),
+        source,
+    })?;
+    if !is_current(root, &version)? {
+        refuse_foreign(root)?;
+    }
+    for directory in DIRECTORIES {
+        make_directory(&root.join(directory), false)?;
+    }
+    let db = Db::create(&database)?;
+    let temporary = root.join("VERSION.new");
+    let create = |source| StoreError::Create {
+        path: version.clone(),
+        source,
+    };
+    std::fs::write(&temporary, format!("{FORMAT_VERSION}\n")).map_err(create)?;
+    std::fs::rename(&temporary, &version).map_err(create)?;
+    Ok(db)
+}
+
+/// True when the store has this version; false when it has none yet.
+fn is_current(root: &Path, version: &Path) -> Result<bool, StoreError> {
+    let text = match std::fs::read(version) {
+        Ok(text) => String::from_utf8_lossy(&text).trim().to_owned(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return Ok(false),
+        Err(source) => {
+            return Err(StoreError::Read {
+                path: version.to_owned(),
+                source,
+            });
+        }
+    };
+    match text.parse::<u32>() {
+        Ok(FORMAT_VERSION) => Ok(true),
+        // There is no older format yet. The migration of one would start here, under the lock of the root.
+        Ok(found) if found > FORMAT_VERSION => Err(StoreError::Newer {
+            root: root.to_owned(),
+            found,
+            known: FORMAT_VERSION,
+        }),
+        _ => Err(StoreError::Version {
+            path: version.to_owned(),
+            text,
+        }),
+    }
+}
+
+/// Refuses a directory that holds what a store does not, so that a mistyped --root does no harm.
+fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Read {
+        path: root.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(root).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let text = name.to_string_lossy();
+        let is_ours = DIRECTORIES.contains(&text.as_ref())
+            || text.starts_with(DATABASE)
+            || text == "VERSION.new"
+            || text == "lost+found";
+        if !is_ours {
+            return Err(StoreError::NotAStore {
+                root: root.to_owned(),
+                found: root.join(name),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory for the owner alone: layers hold set-user-ID programs and other people's secrets.
+fn make_directory(path: &Path, makes_parents: bool) -> Result<(), StoreError> {
+    match DirBuilder::new()
+        .recursive(makes_parents)
+        .mode(0o700)
+        .create(path)
+    {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result.map_err(|source| StoreError::Create {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// What identifies this boot of the machine, the same in every container on it.
+fn boot_id() -> Result<String, StoreError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    match std::fs::read_to_string(path) {
+        Ok(id) => Ok(id.trim().to_owned()),
+        Err(source) => {
+            // Sandboxed kernels such as gVisor hide it; the time of the boot tells boots apart as well.
+            let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+            let time = stat.lines().find_map(|line| line.strip_prefix("btime "));
+            time.map(|time| format!("btime-{}", time.trim()))
+                .ok_or_else(|| StoreError::Read {
+                    path: path.to_owned(),
+                    source,
+                })
+        }
+    }
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
+}

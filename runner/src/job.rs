@@ -4,6 +4,8 @@
 //! host paths, bytes, numbers. Image paths are bytes, relative to the image's root without a leading `/`, unless a
 //! field says otherwise.
 
+mod shown;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +38,7 @@ pub enum Confinement {
 }
 
 /// One file made for a sandbox, never part of the layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvidedFile {
     /// Absolute path inside.
     pub target: Vec<u8>,
@@ -61,7 +63,7 @@ pub struct SandboxMount {
 }
 
 /// What a [`SandboxMount`] mounts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxMountKind {
     /// A directory or file below a host directory.
     Directory {
@@ -126,7 +128,7 @@ pub struct Rlimit {
 }
 
 /// Runs one command in a sandbox and turns what it left into a layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunJob {
     /// The root file system.
     pub root: OverlaySpec,
@@ -223,6 +225,8 @@ pub enum FileOperation {
         path: Vec<u8>,
         /// `user[:group]` looked up in the root as `USER` is; empty is root. An unknown name is root.
         owner: Vec<u8>,
+        /// Modification time of what is made, in seconds since the epoch; none is now.
+        mtime: Option<i64>,
     },
     /// `COPY`, `ADD`.
     Copy(CopyOperation),
@@ -299,8 +303,30 @@ pub struct SelectedEntry {
     pub mode: Option<u32>,
     /// Owner to set in place of the source's: a context's files are root's.
     pub ids: Option<(u32, u32)>,
-    /// True for a parent that stands here only for its children's sake (`--parents`, re-included paths).
-    pub is_implied: bool,
+    /// What was selected: anything else under this name by now is refused. None takes whatever is there.
+    pub expected: Option<Expected>,
+}
+
+/// What a [`SelectedEntry`] was when it was selected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Permission bits of the source; of a symlink they say nothing.
+    pub mode: u32,
+    /// Type.
+    pub kind: ExpectedKind,
+}
+
+/// The type of an [`Expected`] entry. A file's content is told by its digest, see [`FileOutcome::copied`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExpectedKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link with this text.
+    Symlink(Vec<u8>),
+    /// A device, fifo or socket.
+    Special,
 }
 
 /// Answer to a [`FileJob`].
@@ -397,7 +423,7 @@ pub struct UnpackJob {
     pub blob: PathBuf,
     /// An existing empty directory that receives the tree.
     pub target: PathBuf,
-    /// The diff_id that the image's config promises.
+    /// The `diff_id` that the image's config promises.
     pub diff_id: String,
 }
 
@@ -415,7 +441,8 @@ pub struct UnpackOutcome {
 /// What a layer needs of the layers below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeansOn {
-    /// Directories that entries lie in but the layer does not name; made 0755 root for now.
+    /// Directories that entries lie in but the layer does not name; made 0755 root for now. The empty path stands for
+    /// an opaque root: completing hides each of the lower layers' files in `/` by itself.
     pub implied_parents: Vec<Vec<u8>>,
     /// Hard links whose target the layer does not hold: (path, target, the tar entry's metadata is the target's).
     pub lower_links: Vec<(Vec<u8>, Vec<u8>)>,
@@ -443,12 +470,35 @@ pub struct CompleteJob {
     pub scratch: PathBuf,
 }
 
+/// Writes the merged root file system of a chain somewhere outside the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportJob {
+    /// Snapshot directories, lowest first.
+    pub lowers: Vec<PathBuf>,
+    /// An existing empty directory for mounts.
+    pub scratch: PathBuf,
+    /// Where to, and as what.
+    pub form: ExportForm,
+}
+
+/// What an [`ExportJob`] writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExportForm {
+    /// A tar of the whole tree, to the file descriptor that comes with the job.
+    Tar {
+        /// Later times become this one (seconds since the epoch).
+        clamp: Option<i64>,
+    },
+    /// Files in this existing host directory.
+    Directory(PathBuf),
+}
+
 /// Packs a snapshot directory as a layer tar, written to the file descriptor that comes with the job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackJob {
     /// Snapshot directory.
     pub snapshot: PathBuf,
-    /// The diff_id it must have when packed without clamping; anything else is corruption.
+    /// The `diff_id` it must have when packed without clamping; anything else is corruption.
     pub diff_id: String,
     /// `rewrite-timestamp`: later times become this one (seconds since the epoch).
     pub clamp: Option<i64>,
@@ -480,6 +530,6 @@ pub struct PackOutcome {
     pub digest: String,
     /// Bytes written.
     pub size: u64,
-    /// sha256 of the uncompressed tar: the diff_id of the packed layer (differs from the job's with `clamp`).
+    /// sha256 of the uncompressed tar: the `diff_id` of the packed layer (differs from the job's with `clamp`).
     pub diff_id: String,
 }

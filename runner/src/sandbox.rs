@@ -1,0 +1,240 @@
+//! Running one command in a sandbox.
+//!
+//! ```text
+//! worker                                    sandbox (pid 1 of its pid namespace)
+//!   clone3 into new namespaces  ─────────▶    carry out the SandboxPlan          setup.rs
+//!   read reports  ◀─────── pipe ──────────    Ready(stubs made) | Failed(why)
+//!   wait: pidfd, caller's hang-up             execve                             command.rs
+//!   (cancel: SIGKILL pid 1, so all die)
+//!   remove stubs from the upper directory, seal it                              stubs.rs
+//! ```
+//!
+//! When pid 1 can be reaped, every process of the namespace has ended and the mounts are gone, so the upper directory is
+//! at rest. The report pipe is closed by a successful execve; what the command is reads none of it.
+
+mod capabilities;
+mod command;
+mod job_mounts;
+mod mount_point;
+mod plan;
+mod setup;
+mod stubs;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use self::mount_point::Stubs;
+use self::plan::SandboxPlan;
+use crate::error::{JobError, JobErrorKind};
+use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
+use crate::mounts::{self, MountApi};
+use crate::spawner::{Stdio, protocol};
+use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
+use crate::{files, overlay, sys};
+
+/// What the sandbox tells its worker before it becomes the command.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    /// Everything is set up; what was made for it.
+    Ready(Stubs),
+    /// It is not, or the command could not be started.
+    Failed(JobError),
+}
+
+/// Exit code of a sandbox that could not become its command; the reason is in its report.
+const SETUP_FAILED: u8 = 125;
+
+/// Runs the job's command to its end, or until `caller` hangs up.
+pub(crate) fn run(
+    job: &RunJob,
+    stdio: Stdio,
+    caller: BorrowedFd<'_>,
+    api: MountApi,
+) -> Result<RunOutcome, JobError> {
+    let plan = SandboxPlan::new(job);
+    let failed = |errno| {
+        JobError::from_errno(
+            JobErrorKind::Sandbox,
+            "cannot make the sandbox's process",
+            errno,
+        )
+    };
+    let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let namespaces = match job.network {
+        Network::Host => Namespaces::SANDBOX,
+        Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
+    };
+    let child = clone_process(namespaces, || {
+        become_command(&plan, job, &stdio, report_writer.as_fd(), api)
+    })
+    .map_err(cannot_clone)?;
+    drop((stdio, report_writer));
+    let Watched {
+        reports,
+        is_cancelled,
+    } = watch(&child, report, caller);
+    let (status, usage) = wait_for(child.pid).map_err(failed)?;
+    if is_cancelled {
+        return Ok(RunOutcome {
+            status: CommandStatus::Cancelled,
+            usage,
+            layer: None,
+        });
+    }
+    let stubs = read_reports(&reports)?;
+    // From here on nothing but files is at stake, and hanging up ends this process.
+    sys::signal::die_when_signalled_by(caller).map_err(failed)?;
+    let upper = job.root.scratch.join(overlay::UPPER);
+    stubs::remove(&upper, &stubs)?;
+    let layer = match status {
+        CommandStatus::Exited(0) if job.makes_layer => Some(files::seal(&upper)?),
+        _ => None,
+    };
+    sys::signal::stay_when_signalled_by(caller).map_err(failed)?;
+    Ok(RunOutcome {
+        status,
+        usage,
+        layer,
+    })
+}
+
+fn cannot_clone(errno: Errno) -> JobError {
+    let what = "cannot make the sandbox's namespaces (mount, pid, ipc, uts, cgroup, net)";
+    match errno {
+        Errno::PERM | Errno::ACCESS => {
+            JobError::from_errno(JobErrorKind::MissingPrivilege, what, errno)
+                .with_help(mounts::NEEDS_ADMIN)
+        }
+        Errno::NOSPC | Errno::USERS => {
+            let made = JobError::new(JobErrorKind::Sandbox, what).caused_by(&errno);
+            made.with_help(
+                "the machine's limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
+            )
+        }
+        Errno::NOSYS => JobError::from_errno(JobErrorKind::Sandbox, what, errno)
+            .with_help("clone3 needs Linux 5.3, or a seccomp profile that knows it"),
+        errno => JobError::from_errno(JobErrorKind::Sandbox, what, errno),
+    }
+}
+
+/// What [`watch`] saw.
+struct Watched {
+    reports: Vec<u8>,
+    is_cancelled: bool,
+}
+
+/// Collects reports until the sandbox has ended; kills it when the caller hangs up.
+fn watch(child: &ClonedProcess, report: OwnedFd, caller: BorrowedFd<'_>) -> Watched {
+    let mut watched = Watched {
+        reports: Vec::new(),
+        is_cancelled: false,
+    };
+    let mut report = Some(report);
+    loop {
+        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
+        // The caller sends nothing after its request: anything to read is the end of the stream.
+        if !watched.is_cancelled {
+            fds.push(PollFd::from_borrowed_fd(
+                caller,
+                PollFlags::IN | PollFlags::RDHUP,
+            ));
+        }
+        let caller_index = fds.len() - 1;
+        if let Some(report) = &report {
+            fds.push(PollFd::new(report, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            Err(_) => break, // only out of memory; the wait that follows still ends with the command
+            Ok(_) => {}
+        }
+        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        let (has_ended, hung_up) = (is_ready(0), !watched.is_cancelled && is_ready(caller_index));
+        let has_report = report.is_some() && is_ready(fds.len() - 1);
+        drop(fds);
+        if has_report {
+            let mut buffer = [0; 4096];
+            match report.as_ref().map(|fd| rustix::io::read(fd, &mut buffer)) {
+                Some(Ok(length)) if length > 0 => {
+                    watched.reports.extend_from_slice(&buffer[..length]);
+                }
+                Some(Err(Errno::INTR)) => {}
+                _ => report = None,
+            }
+            continue;
+        }
+        if has_ended {
+            break;
+        }
+        if hung_up {
+            watched.is_cancelled = true;
+            // Fails only when it has ended already.
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        }
+    }
+    watched
+}
+
+fn read_reports(mut reports: &[u8]) -> Result<Stubs, JobError> {
+    let mut stubs = None;
+    while let Ok(Some(report)) = protocol::read_message::<Report>(&mut reports) {
+        match report {
+            Report::Ready(made) => stubs = Some(made),
+            Report::Failed(error) => return Err(error),
+        }
+    }
+    stubs.ok_or_else(|| {
+        JobError::new(
+            JobErrorKind::Sandbox,
+            "the sandbox's process died while it was set up",
+        )
+        .with_help(
+            "if the machine ran out of memory, the kernel's log says which process it killed",
+        )
+    })
+}
+
+/// The life of the sandbox's first process until it is the command.
+fn become_command(
+    plan: &SandboxPlan,
+    job: &RunJob,
+    stdio: &Stdio,
+    report: BorrowedFd<'_>,
+    api: MountApi,
+) -> u8 {
+    let tell = |message: &Report| protocol::write_message(Writer(report), message).is_ok();
+    let attempt = || -> Result<std::convert::Infallible, JobError> {
+        let prepared = setup::carry_out(plan, job, api)?;
+        let command = command::Command::new(job, &prepared.user)?;
+        command::take_stdio(stdio)?;
+        if !tell(&Report::Ready(prepared.stubs)) {
+            return Err(JobError::new(
+                JobErrorKind::Lost,
+                "the worker of this sandbox has gone",
+            ));
+        }
+        Err(command.execute())
+    };
+    let Err(error) = attempt();
+    // When the worker has gone, nobody is left to tell.
+    let _ = tell(&Report::Failed(error));
+    SETUP_FAILED
+}
+
+/// Writes to a borrowed descriptor.
+struct Writer<'a>(BorrowedFd<'a>);
+
+impl std::io::Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::write(self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,488 @@
+//! Carries out a [`SandboxPlan`], in the sandbox's own process.
+//!
+//! All mounts are made before the root is entered, on descriptors beneath the new root, while the host's paths can still be
+//! opened. Nothing here is ever resolved through a path of the image outside its root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{Gid, Uid};
+
+use super::mount_point::{self, PointKind, Stubs};
+use super::plan::{SandboxPlan, SetupOp};
+use super::{capabilities, job_mounts};
+use crate::error::{JobError, JobErrorKind};
+use crate::job::RunJob;
+use crate::mounts::{self, FsOption, MountApi, MountError};
+use crate::overlay;
+use crate::sys;
+use crate::users::{self, User};
+
+/// A sandbox that only lacks its command.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) user: User,
+    pub(super) stubs: Stubs,
+}
+
+/// Carries out the plan.
+pub(super) fn carry_out(
+    plan: &SandboxPlan,
+    job: &RunJob,
+    api: MountApi,
+) -> Result<Prepared, JobError> {
+    let mut setup = Setup {
+        job,
+        api,
+        root: None,
+        files: None,
+        file_count: 0,
+        dev: None,
+        mask: None,
+        user: User::default(),
+        stubs: Stubs::default(),
+    };
+    for operation in &plan.operations {
+        setup.perform(operation)?;
+    }
+    Ok(Prepared {
+        user: setup.user,
+        stubs: setup.stubs,
+    })
+}
+
+/// How far the sandbox is.
+#[derive(Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) job: &'a RunJob,
+    pub(super) api: MountApi,
+    /// The new root, once it is mounted.
+    root: Option<OwnedFd>,
+    /// A tmpfs outside the root for the content of provided files, once one is needed.
+    pub(super) files: Option<OwnedFd>,
+    /// How many files are on it.
+    pub(super) file_count: usize,
+    /// The root of the new `/dev`, where that is known.
+    dev: Option<OwnedFd>,
+    /// What hides directories: one empty file system for all, since making and ending one costs more than the mount.
+    mask: Option<OwnedFd>,
+    user: User,
+    pub(super) stubs: Stubs,
+}
+
+impl Setup<'_> {
+    fn perform(&mut self, operation: &SetupOp) -> Result<(), JobError> {
+        match operation {
+            SetupOp::StopPropagation => Ok(mounts::make_private()?),
+            SetupOp::MountRoot { attributes } => self.mount_root(*attributes),
+            SetupOp::LookUpUser => self.look_up_user(),
+            SetupOp::MountFilesystem {
+                kind,
+                target,
+                options,
+                attributes,
+                directories,
+                links,
+            } => {
+                let options: Vec<FsOption<'_>> = options
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_deref()))
+                    .collect();
+                let root = self.mount_filesystem(kind, target, &options, *attributes)?;
+                fill(root.as_fd(), directories, links).map_err(|errno| {
+                    JobError::from_errno(JobErrorKind::Sandbox, "cannot fill", errno).at(*target)
+                })?;
+                if *target == "dev" {
+                    self.dev = Some(root);
+                }
+                Ok(())
+            }
+            SetupOp::MountSysfs { attributes } => self.mount_sysfs(*attributes),
+            SetupOp::BindDevice { name } => self.bind_device(name.as_bytes()),
+            SetupOp::BindAllDevices => self.bind_all_devices(),
+            SetupOp::MountJob { index } => job_mounts::mount(self, &self.job.mounts[*index]),
+            SetupOp::ProvideFile { index } => job_mounts::provide(self, &self.job.files[*index]),
+            SetupOp::Mask { path } => self.mask(path),
+            SetupOp::MakeReadOnly { path } => self.make_read_only(path),
+            SetupOp::BringLoopbackUp => sys::network::bring_loopback_up().map_err(|errno| {
+                JobError::from_errno(
+                    JobErrorKind::Sandbox,
+                    "cannot set up the interface `lo`",
+                    errno,
+                )
+            }),
+            SetupOp::SetHostname => {
+                rustix::system::sethostname(&self.job.hostname).map_err(|errno| {
+                    JobError::from_errno(JobErrorKind::Sandbox, "cannot set the host name", errno)
+                })
+            }
+            SetupOp::EnterRoot => self.enter_root(),
+            SetupOp::SetLimits => self.job.rlimits.iter().try_for_each(set_limit),
+            SetupOp::LimitCapabilities => capabilities::limit().map_err(|errno| {
+                JobError::from_errno(JobErrorKind::Sandbox, "cannot give up capabilities", errno)
+            }),
+            SetupOp::BecomeUser => self.become_user(),
+        }
+    }
+
+    /// The new root.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root
+            .as_ref()
+            .expect("the plan mounts the root first")
+            .as_fd()
+    }
+
+    /// Finds or makes the mount point `path`.
+    pub(super) fn point(&mut self, path: &[u8], kind: PointKind) -> Result<OwnedFd, JobError> {
+        let root = self
+            .root
+            .as_ref()
+            .expect("the plan mounts the root first")
+            .as_fd();
+        mount_point::open(root, path, kind, &mut self.stubs).map_err(|errno| {
+            JobError::from_errno(JobErrorKind::Sandbox, "cannot make the mount point", errno)
+                .at(path)
+        })
+    }
+
+    /// Mounts `source` on the mount point `target`.
+    pub(super) fn bind(
+        &mut self,
+        source: BorrowedFd<'_>,
+        is_recursive: bool,
+        attributes: MountAttrFlags,
+        target: &[u8],
+        kind: PointKind,
+    ) -> Result<(), JobError> {
+        let point = self.point(target, kind)?;
+        mounts::bind(self.api, source, is_recursive, attributes, point.as_fd()).map_err(|errno| {
+            MountError::new(format!("`{}`", String::from_utf8_lossy(target)), errno).into()
+        })
+    }
+
+    /// Mounts a new file system on the directory `target`, and gives its root.
+    pub(super) fn mount_filesystem(
+        &mut self,
+        kind: &str,
+        target: &str,
+        options: &[FsOption<'_>],
+        attributes: MountAttrFlags,
+    ) -> Result<OwnedFd, JobError> {
+        let point = self.point(target.as_bytes(), PointKind::Directory)?;
+        match mounts::mount_filesystem(self.api, kind, options, attributes, point.as_fd())? {
+            Some(root) => Ok(root),
+            None => mount_point::look_up(self.root(), target.as_bytes())
+                .map_err(|errno| MountError::new(kind, errno).into()),
+        }
+    }
+
+    fn mount_root(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
+        let scratch = &self.job.root.scratch;
+        let root = overlay::mount_writable(&self.job.root, attributes, self.api)?;
+        // On a directory that is there and that nobody looks at any more: one more would have to be made and removed.
+        let point = overlay::open_directory(&scratch.join(overlay::WORK))?;
+        let is_attached = || {
+            let merged = overlay::open_directory(&scratch.join(overlay::MERGED));
+            merged.is_ok_and(|merged| overlay::is_same(&root, &merged))
+        };
+        match mounts::attach(&root, &point) {
+            Ok(()) => {}
+            // mount(2) has put it there already.
+            Err(_) if is_attached() => {}
+            Err(errno) => return Err(MountError::new("the root file system", errno).into()),
+        }
+        self.root = Some(root);
+        Ok(())
+    }
+
+    fn look_up_user(&mut self) -> Result<(), JobError> {
+        self.user = users::look_up(self.root(), &self.job.user).map_err(|error| {
+            let text = String::from_utf8_lossy(&self.job.user);
+            JobError::new(
+                JobErrorKind::UnknownUser,
+                format!("cannot run as user `{text}`"),
+            )
+            .caused_by(&error)
+        })?;
+        Ok(())
+    }
+
+    /// A new sysfs belongs to the sandbox's network namespace. Where mounting one is refused (inside some containers), the
+    /// host's is shown.
+    fn mount_sysfs(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
+        match self.mount_filesystem("sysfs", "sys", &[], attributes) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == JobErrorKind::MissingPrivilege => {
+                let source = overlay::open_directory("/sys".as_ref())?;
+                self.bind(
+                    source.as_fd(),
+                    true,
+                    attributes,
+                    b"sys",
+                    PointKind::Directory,
+                )
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn bind_device(&mut self, name: &[u8]) -> Result<(), JobError> {
+        let path = [b"/dev/", name].concat();
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(path.as_slice(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                Err(
+                    JobError::from_errno(JobErrorKind::Sandbox, "cannot open the device", errno)
+                        .at(path),
+                )
+            }
+            Ok(device) => {
+                let attributes =
+                    MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                match self.new_device_point(name) {
+                    Ok(point) => {
+                        mounts::bind(self.api, device.as_fd(), false, attributes, point.as_fd())
+                            .map_err(|errno| {
+                                MountError::new(
+                                    format!("`{}`", String::from_utf8_lossy(&path)),
+                                    errno,
+                                )
+                                .into()
+                            })
+                    }
+                    Err(_) => self.bind(device.as_fd(), false, attributes, &path, PointKind::File),
+                }
+            }
+        }
+    }
+
+    /// Makes a mount point in the new, still empty `/dev`: looking for it first would be in vain.
+    fn new_device_point(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let dev = self.dev.as_ref().ok_or(Errno::NOENT)?;
+        let flags =
+            OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(dev, name, flags, Mode::from(0o644))
+    }
+
+    fn bind_all_devices(&mut self) -> Result<(), JobError> {
+        let cannot =
+            |error: std::io::Error| overlay::failed("cannot read", "/dev".as_ref(), &error);
+        for entry in std::fs::read_dir("/dev").map_err(cannot)? {
+            let entry = entry.map_err(cannot)?;
+            let kind = entry.file_type().map_err(cannot)?;
+            let target = entry.path().into_os_string().into_encoded_bytes();
+            if kind.is_symlink() || mount_point::look_up(self.root(), &target).is_ok() {
+                continue;
+            }
+            if kind.is_dir() {
+                let source = overlay::open_directory(&entry.path())?;
+                self.bind(
+                    source.as_fd(),
+                    true,
+                    MountAttrFlags::empty(),
+                    &target,
+                    PointKind::Directory,
+                )?;
+            } else {
+                self.bind_device(entry.file_name().as_encoded_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mask(&mut self, path: &'static str) -> Result<(), JobError> {
+        let Some((point, is_directory)) = self.existing(path)? else {
+            return Ok(());
+        };
+        if is_directory {
+            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            let options = [
+                ("size", Some("0")),
+                ("nr_inodes", Some("1")),
+                ("mode", Some("555")),
+            ];
+            if let Some(mask) = &self.mask {
+                return mounts::bind(self.api, mask.as_fd(), false, attributes, point.as_fd())
+                    .map_err(|errno| MountError::new(format!("over /{path}"), errno).into());
+            }
+            self.mask =
+                mounts::mount_filesystem(self.api, "tmpfs", &options, attributes, point.as_fd())?;
+            return Ok(());
+        }
+        let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        null.and_then(|null| {
+            mounts::bind(
+                self.api,
+                null.as_fd(),
+                false,
+                MountAttrFlags::empty(),
+                point.as_fd(),
+            )
+        })
+        .map_err(|errno| MountError::new(format!("over /{path}"), errno).into())
+    }
+
+    fn make_read_only(&mut self, path: &'static str) -> Result<(), JobError> {
+        let Some((point, _)) = self.existing(path)? else {
+            return Ok(());
+        };
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        mounts::bind(self.api, point.as_fd(), true, attributes, point.as_fd())
+            .map_err(|errno| MountError::new(format!("/{path} read-only"), errno).into())
+    }
+
+    /// A path of a file system that we mounted; `None` when this kernel does not have it.
+    fn existing(&self, path: &'static str) -> Result<Option<(OwnedFd, bool)>, JobError> {
+        let find = || {
+            let point = mount_point::look_up(self.root(), path.as_bytes())?;
+            let mode = rustix::fs::fstat(&point)?.st_mode;
+            Ok((
+                point,
+                rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory,
+            ))
+        };
+        match find() {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => {
+                Err(JobError::from_errno(JobErrorKind::Sandbox, "cannot hide", errno).at(path))
+            }
+        }
+    }
+
+    /// `pivot_root` onto itself: the old root ends up below the new one's mount point and is let go of. Unlike chroot, there
+    /// is no way back: the old root is not in this namespace any more.
+    fn enter_root(&mut self) -> Result<(), JobError> {
+        let path = &self.job.working_directory;
+        let cannot_enter = |errno| {
+            JobError::from_errno(
+                JobErrorKind::WorkingDirectory,
+                "cannot enter the working directory",
+                errno,
+            )
+            .at(path.as_slice())
+        };
+        let directory = mount_point::make_directory(self.root(), path).map_err(cannot_enter)?;
+        let pivot = || -> Result<(), Errno> {
+            rustix::process::fchdir(self.root())?;
+            rustix::process::pivot_root(".", ".")?;
+            unmount(".", UnmountFlags::DETACH)
+        };
+        pivot().map_err(|errno| {
+            JobError::from_errno(
+                JobErrorKind::Sandbox,
+                "cannot enter the root file system (pivot_root)",
+                errno,
+            )
+            .with_help("pivot_root does not work when the machine's own root is an initramfs")
+        })?;
+        rustix::process::fchdir(&directory).map_err(cannot_enter)?;
+        // CVE-2024-21626: a working directory outside the root would be a way out.
+        let is_inside =
+            rustix::process::getcwd(Vec::new()).is_ok_and(|cwd| cwd.as_bytes().starts_with(b"/"));
+        if !is_inside {
+            return Err(cannot_enter(Errno::NOENT));
+        }
+        rustix::process::umask(Mode::from(0o022));
+        Ok(())
+    }
+
+    fn become_user(&self) -> Result<(), JobError> {
+        let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
+        let groups: Vec<Gid> = self
+            .user
+            .groups
+            .iter()
+            .map(|&group| Gid::from_raw(group))
+            .collect();
+        let switch = || -> Result<(), Errno> {
+            // A process group leader cannot; a process that was just cloned is none.
+            rustix::process::setsid()?;
+            rustix::thread::set_thread_groups(&groups)?;
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)
+        };
+        switch().map_err(|errno| {
+            let user = String::from_utf8_lossy(&self.job.user);
+            JobError::from_errno(
+                JobErrorKind::Sandbox,
+                format!("cannot become user `{user}`"),
+                errno,
+            )
+        })
+    }
+}
+
+fn fill(
+    directory: BorrowedFd<'_>,
+    directories: &[&str],
+    links: &[(&str, &str)],
+) -> Result<(), Errno> {
+    for name in directories {
+        rustix::fs::mkdirat(directory, *name, Mode::from(0o755))?;
+    }
+    for (name, text) in links {
+        rustix::fs::symlinkat(*text, directory, *name)?;
+    }
+    Ok(())
+}
+
+fn set_limit(limit: &crate::job::Rlimit) -> Result<(), JobError> {
+    let resource = match limit.name.as_str() {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        name => {
+            return Err(JobError::new(
+                JobErrorKind::Sandbox,
+                format!("there is no resource limit `{name}`"),
+            ));
+        }
+    };
+    let value = |number: u64| Some(number).filter(|&number| number != u64::MAX);
+    rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: value(limit.soft),
+            maximum: value(limit.hard),
+        },
+    )
+    .map_err(|errno| {
+        let made = JobError::from_errno(
+            JobErrorKind::Sandbox,
+            format!(
+                "cannot set the limit `{}` to {}:{}",
+                limit.name, limit.soft, limit.hard
+            ),
+            errno,
+        );
+        match errno {
+            Errno::PERM => made.with_help("raising a hard limit needs CAP_SYS_RESOURCE"),
+            _ => made,
+        }
+    })
+}

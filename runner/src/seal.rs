@@ -1,0 +1,46 @@
+//! Turns a step's upper directory into a layer: its `diff_id` and the table of its entries, in one pass over the files.
+//!
+//! The directory is not changed, except that a root which the step changed gets its mark (see [`crate::layer_root`]);
+//! it is the snapshot from then on. The tar itself is only hashed: [`crate::pack`] writes the same bytes later.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::job::SealedLayer;
+pub use crate::layer_tar::LayerTarError as SealError;
+use crate::layer_tar::{self, View};
+use crate::root::{FileError, open_root};
+use crate::{layer_root, sha256};
+
+/// Seals the upper directory of an overlay (`userxattr`) that nobody writes to any more.
+pub fn seal(upper: &Path) -> Result<SealedLayer, SealError> {
+    let directory = open_root(upper)?;
+    layer_root::mark_when_changed(directory.as_fd()).map_err(FileError::at("mark", b""))?;
+    let mut hasher = Hashing(Sha256::new());
+    let (entries, tar_size) =
+        layer_tar::write(directory.as_fd(), View::Snapshot, None, &mut hasher)?;
+    Ok(SealedLayer {
+        diff_id: sha256::text(hasher.0),
+        tar_size,
+        entries,
+    })
+}
+
+struct Hashing(Sha256);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

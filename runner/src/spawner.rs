@@ -1,0 +1,298 @@
+//! The process that does all privileged file work and runs all commands.
+//!
+//! ```text
+//! builder (threads, tokio) ──socketpair──▶ one worker per job ──clone3──▶ sandbox (RUN only)
+//!                                            ▲ forked ahead of the job by the spawner server
+//! ```
+//!
+//! [`Spawner::start`] forks a small single-threaded server; every job is done by a worker that the server forks.
+//! So no process with threads ever forks, clone never copies a large address space, and a job that goes wrong takes
+//! nothing else with it.
+//!
+//! **Nothing outlives the caller.** The server is pid 1 of a pid namespace of its own, in which all workers and
+//! sandboxes live. It ends when the last [`Spawner`] is dropped or its process dies, however it dies (the idle worker's
+//! socket reads end-of-file); then the kernel kills everything in the namespace, and with the processes go their mount
+//! namespaces. Server and workers are in a session of their own: Ctrl-C on the terminal reaches the caller only, which
+//! decides and cancels.
+//!
+//! **Cancelling** a job is hanging up its reply socket. The worker of a `RUN` sees that, kills the sandbox's pid 1 (and so
+//! all in it) and answers [`CommandStatus::Cancelled`](crate::job::CommandStatus); any other worker is ended by the
+//! kernel on the spot. What it left in the job's directories is the lease owner's to remove.
+//!
+//! Host paths in jobs have to be absolute.
+
+pub(crate) mod protocol;
+mod server;
+mod worker;
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use self::protocol::{Answer, Reply, Request};
+use crate::error::{JobError, JobErrorKind};
+use crate::job::{
+    CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome, RunJob,
+    RunOutcome, UnpackJob, UnpackOutcome,
+};
+use crate::mounts::MountApi;
+
+/// A connection to the spawner process. Clones share it; when the last is dropped the process ends.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    /// Our end of the request socket. One message is one `sendmsg`, so threads need no lock.
+    socket: Arc<OwnedFd>,
+}
+
+/// What a command reads and writes. Each is closed on this side once the job is sent.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Descriptor 0.
+    pub stdin: OwnedFd,
+    /// Descriptor 1.
+    pub stdout: OwnedFd,
+    /// Descriptor 2.
+    pub stderr: OwnedFd,
+}
+
+/// How a spawner works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpawnerOptions {
+    /// Which mount calls are used. Anything but the default is for tests.
+    pub mount_api: MountApi,
+}
+
+/// Takes the outcome out of the reply that belongs to a request.
+macro_rules! extract {
+    ($reply:ident, $kind:ident) => {
+        match $reply {
+            Reply::$kind(outcome) => Some(outcome),
+            _ => None,
+        }
+    };
+}
+
+impl Spawner {
+    /// Forks the spawner.
+    ///
+    /// Has to be called before the process starts threads: the child goes on running ordinary code, and a lock that
+    /// another thread held would stay locked there. (Only the allocator is safe, by glibc's own doing.)
+    pub fn start() -> Result<Self, JobError> {
+        Self::start_with(SpawnerOptions::default())
+    }
+
+    /// [`Spawner::start`] with options.
+    pub fn start_with(options: SpawnerOptions) -> Result<Self, JobError> {
+        let cannot = |errno| {
+            JobError::from_errno(
+                JobErrorKind::Lost,
+                "cannot start the spawner process",
+                errno,
+            )
+        };
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(cannot)?;
+        server::start(&theirs, options).map_err(cannot)?;
+        Ok(Self {
+            socket: Arc::new(ours),
+        })
+    }
+
+    /// Starts a command in a sandbox.
+    pub fn run(&self, job: RunJob, stdio: Stdio) -> Result<RunHandle, JobError> {
+        self.begin(
+            &Request::Run(Box::new(job)),
+            vec![stdio.stdin, stdio.stdout, stdio.stderr],
+            |reply| extract!(reply, Run),
+        )
+    }
+
+    /// Starts changing files beneath a root; [`JobHandle::wait`] gives the layer.
+    pub fn begin_files(&self, job: FileJob) -> Result<JobHandle<FileOutcome>, JobError> {
+        self.begin(&Request::Files(job), Vec::new(), |reply| {
+            extract!(reply, Files)
+        })
+    }
+
+    /// Changes files beneath a root and seals the result into a layer. Blocks.
+    pub fn files(&self, job: FileJob) -> Result<FileOutcome, JobError> {
+        self.begin_files(job)?.wait()
+    }
+
+    /// Starts unpacking a layer blob.
+    pub fn begin_unpack(&self, job: UnpackJob) -> Result<JobHandle<UnpackOutcome>, JobError> {
+        self.begin(&Request::Unpack(job), Vec::new(), |reply| {
+            extract!(reply, Unpack)
+        })
+    }
+
+    /// Unpacks a layer blob into a snapshot directory. Blocks.
+    pub fn unpack(&self, job: UnpackJob) -> Result<UnpackOutcome, JobError> {
+        self.begin_unpack(job)?.wait()
+    }
+
+    /// Completes an unpacked layer that leans on lower ones; the entries it now has. Blocks.
+    pub fn complete(&self, job: CompleteJob) -> Result<Vec<LayerEntry>, JobError> {
+        self.begin(&Request::Complete(job), Vec::new(), |reply| {
+            extract!(reply, Complete)
+        })?
+        .wait()
+    }
+
+    /// Starts packing a snapshot as a layer blob, written to `output` (a file or a pipe).
+    pub fn begin_pack(
+        &self,
+        job: PackJob,
+        output: OwnedFd,
+    ) -> Result<JobHandle<PackOutcome>, JobError> {
+        self.begin(&Request::Pack(job), vec![output], |reply| {
+            extract!(reply, Pack)
+        })
+    }
+
+    /// Packs a snapshot as a layer blob, written to `output` (a file or a pipe). Blocks.
+    pub fn pack(&self, job: PackJob, output: OwnedFd) -> Result<PackOutcome, JobError> {
+        self.begin_pack(job, output)?.wait()
+    }
+
+    /// Starts writing a merged root file system somewhere. `output` is for [`ExportForm::Tar`](crate::job::ExportForm).
+    pub fn begin_export(
+        &self,
+        job: ExportJob,
+        output: Option<OwnedFd>,
+    ) -> Result<JobHandle<()>, JobError> {
+        self.begin(
+            &Request::Export(job),
+            output.into_iter().collect(),
+            |reply| extract!(reply, Export),
+        )
+    }
+
+    /// Writes a merged root file system somewhere. Blocks.
+    pub fn export_root(&self, job: ExportJob, output: Option<OwnedFd>) -> Result<(), JobError> {
+        self.begin_export(job, output)?.wait()
+    }
+
+    /// Removes a directory tree, whoever owns what is in it. One that is not there is no error. Blocks.
+    pub fn remove_tree(&self, path: &Path) -> Result<(), JobError> {
+        self.begin(&Request::RemoveTree(path.to_owned()), Vec::new(), |reply| {
+            extract!(reply, RemoveTree)
+        })?
+        .wait()
+    }
+
+    fn begin<T>(
+        &self,
+        request: &Request,
+        descriptors: Vec<OwnedFd>,
+        extract: fn(Reply) -> Option<T>,
+    ) -> Result<JobHandle<T>, JobError> {
+        let (ours, theirs) = UnixStream::pair().map_err(|error| lost(&error))?;
+        let mut sent = vec![theirs.as_fd()];
+        sent.extend(descriptors.iter().map(AsFd::as_fd));
+        protocol::send_descriptors(&*self.socket, &sent).map_err(|errno| lost(&errno))?;
+        drop(theirs);
+        drop(descriptors);
+        protocol::write_message(&ours, request).map_err(|error| lost(&error))?;
+        let line = Arc::new(Line {
+            socket: ours,
+            is_cancelled: AtomicBool::new(false),
+        });
+        Ok(JobHandle { line, extract })
+    }
+}
+
+/// A running command.
+pub type RunHandle = JobHandle<RunOutcome>;
+
+/// A running job. Dropping it cancels the job.
+#[derive(Debug)]
+#[must_use = "dropping the handle cancels the job"]
+pub struct JobHandle<T> {
+    line: Arc<Line>,
+    extract: fn(Reply) -> Option<T>,
+}
+
+/// Cancels a job from another thread than the one that waits for it.
+#[derive(Clone, Debug)]
+pub struct Canceller(Arc<Line>);
+
+/// The connection to a worker.
+#[derive(Debug)]
+struct Line {
+    socket: UnixStream,
+    /// Tells an expected hang-up from a lost worker.
+    is_cancelled: AtomicBool,
+}
+
+impl<T> JobHandle<T> {
+    /// Waits for the job to end.
+    ///
+    /// `Err` with [`JobErrorKind::Cancelled`] when it was cancelled, except for commands, which answer with
+    /// [`CommandStatus::Cancelled`](crate::job::CommandStatus) once nothing of theirs runs any more.
+    pub fn wait(self) -> Result<T, JobError> {
+        let answer = protocol::read_message::<Answer>(&self.line.socket);
+        match answer {
+            Ok(Some(answer)) => (self.extract)(answer?).ok_or_else(|| {
+                JobError::new(JobErrorKind::Lost, "the worker answered another question")
+            }),
+            Ok(None) | Err(_) if self.line.is_cancelled.load(Ordering::Relaxed) => Err(
+                JobError::new(JobErrorKind::Cancelled, "the job was cancelled"),
+            ),
+            Ok(None) => Err(JobError::new(
+                JobErrorKind::Lost,
+                "the worker process of this job ended without an answer",
+            )
+            .with_help(
+                "if the machine ran out of memory, the kernel's log says which process it killed",
+            )),
+            Err(error) => Err(lost(&error)),
+        }
+    }
+
+    /// Ends the job; [`JobHandle::wait`] then returns soon. More than once is once.
+    pub fn cancel(&self) {
+        self.line.cancel();
+    }
+
+    /// A way to cancel while another thread waits.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.line))
+    }
+}
+
+impl Canceller {
+    /// Ends the job. More than once is once; nothing happens when it has ended already.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+impl Line {
+    fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        // Fails only when the worker has hung up, and then there is nothing left to cancel.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}
+
+impl<T> Drop for JobHandle<T> {
+    fn drop(&mut self) {
+        // A canceller may hold the socket open, so closing our share of it is not enough.
+        self.cancel();
+    }
+}
+
+fn lost(error: &(dyn std::error::Error + 'static)) -> JobError {
+    JobError::new(JobErrorKind::Lost, "cannot reach the spawner process").caused_by(error)
+}

@@ -1,0 +1,122 @@
+//! The server: keeps one idle worker that waits for the next job, and nothing else.
+//!
+//! Forked ahead of time, a worker costs the job nothing; only the first is forked when its job comes. It tells the server through a pipe of its own when it has taken
+//! a job, and the server forks the next one; a worker that dies idle closes the pipe and is replaced too.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, waitpid};
+use rustix::thread::UnshareFlags;
+
+use super::{SpawnerOptions, protocol, worker};
+use crate::sys;
+
+/// Forks the server, which serves `socket` until its other end is closed everywhere.
+///
+/// Two forks: only a child of the process that unshares is in the new pid namespace, and the caller's own later
+/// children must not be. The one in between ends at once, so the server is nobody's child here and leaves the caller
+/// no zombie.
+pub(super) fn start(socket: &OwnedFd, options: SpawnerOptions) -> Result<(), Errno> {
+    let between = sys::process::fork_process(|| {
+        // Without the privilege the workers still see their callers hang up, and each kills its own sandbox.
+        let _ = sys::process::unshare(UnshareFlags::NEWPID);
+        let server = sys::process::fork_process(|| {
+            serve(socket, options);
+            0
+        });
+        u8::from(server.is_err())
+    })?;
+    loop {
+        match waitpid(Some(between), WaitOptions::empty()) {
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
+            Ok(_) => return Err(Errno::AGAIN),
+            Err(Errno::INTR) => {}
+            // Somebody ignores SIGCHLD: the child was reaped for us, and how it ended is not known.
+            Err(Errno::CHILD) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// What a worker tells the server when it has taken a job.
+const TAKEN: u8 = b'j';
+/// What it tells the server when every caller has gone.
+const ENDED: u8 = b'e';
+
+fn serve(socket: &OwnedFd, options: SpawnerOptions) {
+    prepare(socket);
+    // Most commands need no worker: the first is forked when there is something to do.
+    let mut news = [PollFd::new(socket, PollFlags::IN)];
+    while poll(&mut news, None) == Err(Errno::INTR) {}
+    if news[0].revents().contains(PollFlags::HUP) {
+        return;
+    }
+    loop {
+        let Ok(is_open) = fork_worker(socket, options) else {
+            // No process can be had now. The next caller sees its reply socket close and reports the job as lost.
+            match protocol::receive_descriptors(socket) {
+                Ok(Some(_)) => continue,
+                _ => break,
+            }
+        };
+        if !is_open {
+            break;
+        }
+    }
+    // The kernel kills everything that is left in our pid namespace.
+}
+
+/// Forks a worker and returns when it is idle no more; false when there will be no more jobs.
+fn fork_worker(socket: &OwnedFd, options: SpawnerOptions) -> Result<bool, Errno> {
+    let (news, teller) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut teller = Some(teller);
+    sys::process::fork_process(|| {
+        let received = protocol::receive_descriptors(socket);
+        let word = match &received {
+            Ok(Some(_)) => TAKEN,
+            _ => ENDED,
+        };
+        if let Some(teller) = teller.take() {
+            // Fails when the server has died, and then the kernel is about to end this process too.
+            let _ = rustix::io::write(&teller, &[word]);
+        }
+        if let Ok(Some(descriptors)) = received {
+            worker::work(descriptors, options);
+        }
+        0
+    })?;
+    drop(teller);
+    let mut word = [0];
+    loop {
+        match rustix::io::read(&news, &mut word) {
+            Err(Errno::INTR) => {}
+            // Nothing read: it died idle.
+            result => return Ok(result? == 0 || word[0] != ENDED),
+        }
+    }
+}
+
+fn prepare(socket: &OwnedFd) {
+    sys::process::close_all_but(&mut [socket.as_raw_fd().cast_unsigned()]);
+    // 0 to 2 must not be given to something else, and a panic's message belongs in the job's error and not over the
+    // caller's terminal.
+    if let Ok(null) = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR,
+        rustix::fs::Mode::empty(),
+    ) {
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+        std::mem::forget(null); // it is descriptor 0, the lowest that was free
+    }
+    // Fails only for a process group leader, which a child just forked is not.
+    let _ = rustix::process::setsid();
+    sys::signal::reset_all();
+    sys::signal::reap_children_automatically();
+    // Some kernels and containers forbid keyctl; then there are no keys to protect either.
+    let _ = sys::process::join_new_session_keyring();
+    let _ = rustix::process::umask(rustix::fs::Mode::from(0o022));
+}

@@ -1,1 +1,58 @@
-//! placeholder
+//! Daemonless image build engine that reads Dockerfiles: the library behind the `rbuild` binary.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use rbuild::{Engine, EngineOptions, options::BuildOptions};
+//!
+//! rbuild::init()?; // at the top of main, before any thread exists
+//! let engine = Engine::open(&EngineOptions { root: EngineOptions::default_root() })?;
+//! let options = BuildOptions { tags: vec!["hello".into()], ..BuildOptions::default() };
+//! let outcome = engine.build(&options, std::sync::Arc::new(|_| {}), Default::default()).await?;
+//! println!("{}", outcome.image_id);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to read first | for |
+//! |---|---|
+//! | [`engine`] | the front door |
+//! | `build` | the life of one build |
+//! | `solve` | what runs, what is taken from the cache |
+
+#![forbid(unsafe_code)]
+
+mod blocking;
+mod build;
+mod context;
+mod convert;
+mod download;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod export;
+pub mod image;
+pub mod images;
+mod keys;
+pub mod layout;
+pub mod manifest;
+pub mod options;
+pub mod pull;
+pub mod registry;
+mod run_image;
+mod select;
+mod solve;
+mod steps;
+pub mod tasks;
+mod timestamp;
+mod tree;
+
+pub use build::{BuildOutcome, BuiltPlatform};
+pub use context::ContextError;
+pub use download::DownloadError;
+pub use engine::{Engine, EngineOptions, init};
+pub use error::{BuildError, StepError};
+pub use images::{HistoryLine, ImageSummary};
+pub use run_image::RunError;
+pub use select::SelectError;
+pub use solve::StepCounts;
+pub use tree::TreeError;

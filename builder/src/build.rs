@@ -1,0 +1,295 @@
+//! One build, from options to an image: read, plan, solve, assemble, hand over.
+
+mod plan;
+mod workspace;
+
+use std::sync::Arc;
+
+use oci_spec::image::Digest;
+use rbuild_frontend::graph::{Graph, ImageReference, Operation};
+use rbuild_frontend::instruction::Program;
+use rbuild_frontend::platform::Platform;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::error::{BuildError, StepError};
+use crate::event::{Event, EventSink, StepDescription};
+use crate::export::{ExportOptions, Exported, ExportedDescriptor, Exporter};
+use crate::image::{self, BuiltImage};
+use crate::options::{BuildOptions, Output, OutputKind};
+use crate::solve::{Solver, StepCounts};
+pub(crate) use plan::this_machine;
+pub(crate) use workspace::Workspace;
+
+/// What a build made.
+#[derive(Clone, Debug)]
+pub struct BuildOutcome {
+    /// Image id of the first platform: digest of the config that was shipped.
+    pub image_id: Digest,
+    /// Manifest or index that was written; none when nothing was packed.
+    pub descriptor: Option<ExportedDescriptor>,
+    /// Full names that were set.
+    pub tags: Vec<String>,
+    /// One image for each platform, in the order asked for.
+    pub images: Vec<BuiltPlatform>,
+    /// How many steps were cached and done.
+    pub counts: StepCounts,
+}
+
+impl BuildOutcome {
+    /// What `--metadata-file` holds, with the keys that buildx uses.
+    pub fn metadata(&self) -> serde_json::Value {
+        let mut metadata = serde_json::Map::new();
+        metadata.insert(
+            "containerimage.config.digest".into(),
+            self.image_id.to_string().into(),
+        );
+        if let Some(descriptor) = &self.descriptor {
+            metadata.insert(
+                "containerimage.digest".into(),
+                descriptor.digest.to_string().into(),
+            );
+            let json = serde_json::json!({
+                "mediaType": descriptor.media_type,
+                "digest": descriptor.digest.to_string(),
+                "size": descriptor.size,
+            });
+            metadata.insert("containerimage.descriptor".into(), json);
+        }
+        if !self.tags.is_empty() {
+            metadata.insert("image.name".into(), self.tags.join(",").into());
+        }
+        metadata.into()
+    }
+}
+
+/// The image of one platform.
+#[derive(Clone, Debug)]
+pub struct BuiltPlatform {
+    /// Platform.
+    pub platform: Platform,
+    /// Image id: digest of the config.
+    pub image_id: Digest,
+    /// Number of layers.
+    pub layers: usize,
+    /// Sum of the layers' uncompressed tars in bytes.
+    pub size: u64,
+}
+
+impl Engine {
+    /// Builds what `options` ask for.
+    ///
+    /// # Errors
+    /// Ends at the first failing step; the others are cancelled and waited for. The store is left as good as it
+    /// was: finished steps stay in the cache.
+    pub async fn build(
+        &self,
+        options: &BuildOptions,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<BuildOutcome, BuildError> {
+        let (source, dockerfile) = crate::context::read_dockerfile(options)?;
+        crate::engine::require_root()?;
+        // A failing build ends its own steps, never another build of the caller's; and one that is dropped ends too.
+        let cancel = cancel.child_token();
+        let _ends_with_us = cancel.clone().drop_guard();
+        let workspace = Arc::new(Workspace::new(
+            self,
+            options.clone(),
+            dockerfile,
+            events,
+            cancel,
+        )?);
+        let result = build_in(&workspace, &source).await;
+        workspace.contexts.save_stat_caches();
+        // Also after a failure: what was finished is worth keeping.
+        let synced = {
+            let store = workspace.store.clone();
+            workspace.blocking(move || store.sync()).await
+        };
+        let outcome = result.map_err(|error| error.with_source(&source))?;
+        synced.map_err(BuildError::store)?;
+        Ok(outcome)
+    }
+}
+
+async fn build_in(
+    workspace: &Arc<Workspace>,
+    source: &rbuild_frontend::source::Source,
+) -> Result<BuildOutcome, BuildError> {
+    let program = plan::parse(source)?;
+    let graphs = workspace
+        .unless_cancelled(plan::all_platforms(workspace, &program, source))
+        .await?;
+    announce(workspace, &graphs, source);
+    for name in plan::unknown_stages(&program, &workspace.options) {
+        workspace.emit(Event::Notice(format!(
+            "no stage is named `{name}`: `--no-cache-filter {name}` has no effect"
+        )));
+    }
+    if !workspace.has_triggers() {
+        for name in plan::unused_arguments(&program, &workspace.options) {
+            workspace.emit(Event::Notice(format!(
+                "no ARG asks for the build argument `{name}`: it has no effect"
+            )));
+        }
+    }
+    let mut images: Vec<BuiltImage> = Vec::new();
+    let mut counts = StepCounts::default();
+    let mut first_id = 0;
+    for graph in graphs {
+        let graph = Arc::new(graph);
+        let (chain, made) = Solver::solve(&graph, workspace, first_id)
+            .await
+            .map_err(|error| in_the_whole_build(error, &program, &graph, first_id))?;
+        counts.cached += made.cached;
+        counts.done += made.done;
+        first_id += graph.steps.len();
+        let config = graph.image.clone();
+        images.push(image::assemble(
+            config,
+            &graph.history,
+            chain,
+            workspace.source_date_epoch,
+        ));
+    }
+    let exports = workspace
+        .unless_cancelled(export(workspace, &images))
+        .await?;
+    Ok(outcome(&images, &exports, counts))
+}
+
+/// A step's failure with what its graph alone does not know: its number among all steps, a stage that was misspelt.
+fn in_the_whole_build(
+    error: BuildError,
+    program: &Program,
+    graph: &Graph,
+    first_id: usize,
+) -> BuildError {
+    let BuildError::Step {
+        mut failure,
+        source,
+    } = error
+    else {
+        return error;
+    };
+    if let (StepError::Image(_), Operation::Image(ImageReference::Name(name))) =
+        (&source, &graph.steps[failure.step].operation)
+    {
+        failure.help = plan::misspelt_stage(program, name);
+    }
+    failure.step += first_id;
+    BuildError::Step { failure, source }
+}
+
+/// Keeps the images in the store and writes every output that was asked for.
+async fn export(
+    workspace: &Arc<Workspace>,
+    images: &[BuiltImage],
+) -> Result<Vec<Exported>, BuildError> {
+    let options = &workspace.options;
+    let exporter = Exporter {
+        sources: workspace.images.clone(),
+    };
+    let export_options = ExportOptions {
+        tags: options.tags.clone(),
+        annotations: options.annotations.clone(),
+        source_date_epoch: workspace.source_date_epoch,
+    };
+    let has_store_output = options
+        .outputs
+        .iter()
+        .any(|output| output.kind == OutputKind::Image);
+    let to_store = Output::of_kind(OutputKind::Image);
+    let mut exports = Vec::new();
+    for output in (!has_store_output)
+        .then_some(&to_store)
+        .into_iter()
+        .chain(&options.outputs)
+    {
+        let written = exporter
+            .export(images, output, &export_options, &workspace.lease)
+            .await
+            .map_err(|source| BuildError::Export {
+                output: describe(output),
+                source: Box::new(source),
+            })?;
+        exports.push(written);
+    }
+    Ok(exports)
+}
+
+fn outcome(images: &[BuiltImage], exports: &[Exported], counts: StepCounts) -> BuildOutcome {
+    let mut tags: Vec<String> = Vec::new();
+    for name in exports.iter().flat_map(|exported| &exported.names) {
+        if !tags.contains(name) {
+            tags.push(name.clone());
+        }
+    }
+    let descriptor = exports
+        .iter()
+        .find_map(|exported| exported.descriptor.clone());
+    let shipped = exports
+        .iter()
+        .rev()
+        .find_map(|exported| exported.config_digest.clone());
+    let image_id = shipped.unwrap_or_else(|| images[0].config_digest.clone());
+    BuildOutcome {
+        image_id,
+        descriptor,
+        tags,
+        images: images.iter().map(summary).collect(),
+        counts,
+    }
+}
+
+fn describe(output: &Output) -> String {
+    output.destination.as_ref().map_or_else(
+        || "standard output".to_owned(),
+        |path| path.display().to_string(),
+    )
+}
+
+fn summary(image: &BuiltImage) -> BuiltPlatform {
+    BuiltPlatform {
+        platform: image.platform.clone(),
+        image_id: image.config_digest.clone(),
+        layers: image.chain.0.len(),
+        size: image.chain.0.iter().map(|layer| layer.tar_size).sum(),
+    }
+}
+
+fn announce(workspace: &Workspace, graphs: &[Graph], source: &rbuild_frontend::source::Source) {
+    let shows_platform = graphs.len() > 1;
+    let mut steps = Vec::new();
+    for graph in graphs {
+        let has_stages = graph
+            .steps
+            .iter()
+            .any(|step| step.stage != graph.steps[0].stage);
+        for step in &graph.steps {
+            let stage = match &step.stage_name {
+                Some(name) => name.clone(),
+                None if has_stages => format!("stage-{}", step.stage.0),
+                None => String::new(),
+            };
+            steps.push(StepDescription {
+                stage,
+                number: step.number,
+                of: step.of,
+                title: step.title.clone(),
+                platform: shows_platform.then(|| step.platform.to_string()),
+                lines: (step.lines.first, step.lines.last),
+            });
+        }
+    }
+    workspace.emit(Event::Planned { steps });
+    if let Some(graph) = graphs.first() {
+        for diagnostic in &graph.warnings {
+            workspace.emit(Event::Warning {
+                diagnostic: diagnostic.clone(),
+                source: source.clone(),
+            });
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What all parts of one build share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rbuild_cache::{Chain, ChainId, DiffId, Lease, Store};
+use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
+use rbuild_frontend::platform::Platform;
+use rbuild_runner::job::{FileJob, FileOutcome};
+use rbuild_runner::{JobErrorKind, Spawner};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Contexts;
+use crate::engine::Engine;
+use crate::error::{BuildError, StepError};
+use crate::event::{Event, EventSink};
+use crate::keys::{BaseId, RunSettings};
+use crate::options::BuildOptions;
+use crate::pull::{ImageSources, PullError, ResolvedBase};
+use crate::registry::{ClientOptions, RegistryClient};
+use crate::tasks::Tasks;
+use crate::tree::layered::LayeredTree;
+
+/// Steps at once, for each CPU: steps often wait for the network or the disk.
+const STEPS_PER_CPU: usize = 2;
+
+/// Fewest steps at once when nothing else is asked for.
+const MIN_PARALLELISM: usize = 4;
+
+/// One build's store, lease, spawner, contexts and settings.
+pub(crate) struct Workspace {
+    pub(crate) store: Store,
+    pub(crate) lease: Lease,
+    pub(crate) spawner: Spawner,
+    pub(crate) contexts: Contexts,
+    pub(crate) options: BuildOptions,
+    pub(crate) events: EventSink,
+    pub(crate) cancel: CancellationToken,
+    /// Blocking work in flight: waited for before a build ends.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) settings: RunSettings,
+    has_told_network: AtomicBool,
+    /// What `/etc/resolv.conf` holds in a RUN step.
+    pub(crate) resolv_conf: Vec<u8>,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub(crate) source_date_epoch: Option<i64>,
+    pub(crate) images: ImageSources,
+    /// Base images that were looked up in this build: a tag means one image in one build.
+    resolved: Mutex<BTreeMap<ImageRequest, Arc<ResolvedBase>>>,
+    /// Merged views of chains, made when a key needs one.
+    trees: Mutex<HashMap<ChainId, Arc<LayeredTree>>>,
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Options hold secrets' places, never their values; still nothing of them belongs in a log.
+        formatter
+            .debug_struct("Workspace")
+            .field("store", &self.store.root())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workspace {
+    pub(super) fn new(
+        engine: &Engine,
+        options: BuildOptions,
+        dockerfile: Option<PathBuf>,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Self, BuildError> {
+        let store = engine.store().clone();
+        let spawner = engine.spawner().clone();
+        let lease = store.lease().map_err(BuildError::store)?;
+        let contexts = Contexts::new(&options, dockerfile, store.clone())?;
+        let images = ImageSources {
+            store: store.clone(),
+            spawner: spawner.clone(),
+            client: RegistryClient::new(ClientOptions::default()),
+            tasks: Tasks::new(Arc::clone(&events)),
+        };
+        let source_date_epoch = options
+            .build_args
+            .get("SOURCE_DATE_EPOCH")
+            .and_then(|text| text.parse().ok())
+            .or(options.source_date_epoch);
+        Ok(Self {
+            settings: RunSettings::of(&options),
+            store,
+            lease,
+            spawner,
+            contexts,
+            options,
+            events,
+            cancel,
+            tasks: TaskTracker::new(),
+            has_told_network: AtomicBool::new(false),
+            // A machine without a resolver still builds: only names stay unknown.
+            resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+            source_date_epoch,
+            images,
+            resolved: Mutex::default(),
+            trees: Mutex::default(),
+        })
+    }
+
+    /// Sends an event.
+    pub(crate) fn emit(&self, event: Event) {
+        (self.events)(event);
+    }
+
+    /// Runs blocking work off the async threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match self.tasks.spawn_blocking(work).await {
+            Ok(value) => value,
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+    }
+
+    /// Drops the work when the build is cancelled: what waits for the network ends at once, and a job whose future is
+    /// dropped is cancelled.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, BuildError>>,
+    ) -> Result<T, BuildError> {
+        match self.cancel.run_until_cancelled(work).await {
+            Some(result) if !self.cancel.is_cancelled() => result,
+            _ => Err(BuildError::Interrupted),
+        }
+    }
+
+    /// Changes files beneath a root, unless the build is cancelled before that is done. Blocks.
+    pub(crate) fn change_files(&self, request: FileJob) -> Result<FileOutcome, StepError> {
+        let handle = self.spawner.begin_files(request).map_err(StepError::Job)?;
+        let (canceller, token) = (handle.canceller(), self.cancel.clone());
+        let watcher = tokio::spawn(async move {
+            token.cancelled().await;
+            canceller.cancel();
+        });
+        let outcome = handle.wait();
+        watcher.abort();
+        outcome.map_err(|error| match error.kind {
+            JobErrorKind::Cancelled => StepError::Cancelled,
+            _ => StepError::Job(error),
+        })
+    }
+
+    /// How many steps may run at once.
+    pub(crate) fn max_parallelism(&self) -> usize {
+        self.options.max_parallelism.unwrap_or_else(|| {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            (cpus * STEPS_PER_CPU).max(MIN_PARALLELISM)
+        })
+    }
+
+    /// A fresh empty directory of the lease.
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, StepError> {
+        self.lease.scratch(name).map_err(StepError::store)
+    }
+
+    /// Keeps a chain's snapshots until the build ends.
+    pub(crate) fn hold(&self, chain: &Chain) -> Result<(), BuildError> {
+        self.lease.hold(chain).map_err(BuildError::store)
+    }
+
+    /// Looks a base image up, once a build.
+    pub(crate) async fn resolve(
+        &self,
+        request: &ImageRequest,
+    ) -> Result<Arc<ResolvedBase>, PullError> {
+        let known = self.lock_resolved().get(request).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let base = Arc::new(
+            self.images
+                .resolve(
+                    &request.reference,
+                    &request.platform,
+                    self.options.pull,
+                    &self.lease,
+                )
+                .await?,
+        );
+        self.lock_resolved()
+            .insert(request.clone(), Arc::clone(&base));
+        Ok(base)
+    }
+
+    /// Whether a base image has `ONBUILD` triggers: instructions that are not in the Dockerfile.
+    pub(super) fn has_triggers(&self) -> bool {
+        let resolved = self.lock_resolved();
+        resolved
+            .values()
+            .any(|base| !base.config.config.on_build.is_empty())
+    }
+
+    /// Says once a build that RUN steps are not cut off from the host's network.
+    pub(crate) fn tell_network(&self) {
+        if !self.has_told_network.swap(true, Ordering::Relaxed) {
+            self.emit(Event::Notice(
+                "RUN steps use the host's network: a private one comes with a later version; `--network none` cuts it off"
+                    .to_owned(),
+            ));
+        }
+    }
+
+    fn lock_resolved(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<ImageRequest, Arc<ResolvedBase>>> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The layers of a base image, in the store.
+    pub(crate) async fn image_chain(
+        &self,
+        reference: &ImageReference,
+        platform: &Platform,
+    ) -> Result<Chain, StepError> {
+        let request = ImageRequest {
+            reference: reference.clone(),
+            platform: platform.clone(),
+        };
+        let found = async {
+            let base = self.resolve(&request).await?;
+            self.images.chain(&base, &self.lease).await
+        };
+        match self.cancel.run_until_cancelled(found).await {
+            Some(result) => result.map_err(|error| StepError::Image(Box::new(error))),
+            None => Err(StepError::Cancelled),
+        }
+    }
+
+    /// Looks up every image that the graph takes layers from: the planner asks only for those whose config it needs.
+    pub(crate) async fn resolve_images(&self, graph: &Graph) -> Result<(), BuildError> {
+        for (index, step) in graph.steps.iter().enumerate() {
+            let Operation::Image(reference) = &step.operation else {
+                continue;
+            };
+            let request = ImageRequest {
+                reference: reference.clone(),
+                platform: step.platform.clone(),
+            };
+            self.resolve(&request).await.map_err(|error| {
+                BuildError::step(graph, StepIndex(index), StepError::Image(Box::new(error)))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What an image step's layers are called in definition keys: the chain id of its config's diff_ids, known without
+    /// its layers. None for other steps.
+    pub(crate) fn base_id(
+        &self,
+        graph: &Graph,
+        index: StepIndex,
+    ) -> Result<Option<BaseId>, StepError> {
+        let step = &graph.steps[index.0];
+        let Operation::Image(reference) = &step.operation else {
+            return Ok(None);
+        };
+        let request = ImageRequest {
+            reference: reference.clone(),
+            platform: step.platform.clone(),
+        };
+        let resolved = self.lock_resolved();
+        let base = resolved
+            .get(&request)
+            .ok_or(StepError::Internal("an image was not looked up"))?;
+        let mut chain: Option<ChainId> = None;
+        for diff_id in &base.config.rootfs.diff_ids {
+            let diff_id = DiffId(crate::convert::digest(diff_id)?);
+            chain = Some(ChainId::extend(chain.as_ref(), &diff_id));
+        }
+        Ok(Some(BaseId::of(chain.as_ref())))
+    }
+
+    /// The merged view of a chain.
+    pub(crate) fn layered_tree(
+        &self,
+        chain: &Chain,
+        title: impl FnOnce() -> String,
+    ) -> Result<Arc<LayeredTree>, StepError> {
+        let Some(id) = chain.chain_id() else {
+            return Ok(Arc::new(LayeredTree::load(&self.store, chain, title())?));
+        };
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tree) = trees.get(&id) {
+            return Ok(Arc::clone(tree));
+        }
+        let tree = Arc::new(LayeredTree::load(&self.store, chain, title())?);
+        trees.insert(id, Arc::clone(&tree));
+        Ok(tree)
+    }
+}

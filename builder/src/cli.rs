@@ -1,0 +1,57 @@
+//! The command line: what was typed, turned once into what is meant, then carried out through the library.
+//!
+//! ```text
+//! argv ──typed──▶ clap ──args──▶ request (BuildOptions) ──commands──▶ rbuild::Engine
+//! ```
+//! Nothing here prints: words for people go through [`crate::ui`].
+
+mod args;
+mod commands;
+mod error;
+mod failure;
+mod flags;
+mod output;
+#[cfg(test)]
+mod reference;
+mod request;
+mod result_files;
+mod signals;
+mod typed;
+mod values;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub(crate) use failure::{Failure, NoArchiveOnTerminal, Words};
+pub(crate) use request::ProgressMode;
+
+/// clap's definition of the whole command line.
+pub(crate) fn command() -> clap::Command {
+    args::Cli::command()
+}
+
+/// Says what went wrong; the exit code goes with it.
+pub(crate) fn fail(failure: &Failure) -> ExitCode {
+    crate::ui::error::print(failure);
+    ExitCode::from(failure.exit_code)
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run(typed: &[OsString]) -> ExitCode {
+    let mut command = command();
+    let words = typed::normalise(&command, typed.to_vec());
+    let verb_was_typed = words.len() == typed.len() || typed.iter().any(|word| word == "build");
+    let parsed = command
+        .try_get_matches_from_mut(words)
+        .and_then(|matches| args::Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(cli) => commands::carry_out(cli, verb_was_typed),
+        Err(error) => {
+            // Help and version are errors to clap. When stderr is closed there is nobody left to tell.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}

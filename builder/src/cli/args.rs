@@ -1,0 +1,297 @@
+//! What was typed: the command line as clap sees it, and nothing of what it means.
+//!
+//! Flags of `docker build` that have no effect here or that are refused stand in [`super::flags`], as rows of a table.
+//! Meaning is given once, in [`super::request`]. Doc comments here are the help text.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "help text is read on a terminal, not as Markdown"
+)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::flags::TabledFlags;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbuild",
+    version,
+    about = "Builds OCI images from Dockerfiles, without a daemon",
+    long_about = "Builds OCI images from Dockerfiles, without a daemon.\n\n`rbuild -t NAME .` is short for `rbuild build -t NAME .`.",
+    args_override_self = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  rbuild -t app .                              build ./Dockerfile, name the result `app`\n  rbuild -o type=oci,dest=app.tar .            write an OCI archive\n  rbuild run app                               run it"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that may stand before or after the verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GlobalArgs {
+    /// Where images, layers and step records are kept [env: RBUILD_ROOT]
+    ///
+    /// Default: /var/lib/rbuild as root, else $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) root: Option<PathBuf>,
+    /// What rbuild says about itself on stderr [env: RBUILD_LOG] [default: warn]
+    #[arg(
+        long,
+        global = true,
+        hide_possible_values = true,
+        value_name = "off|error|warn|info|debug|trace",
+        help_heading = "Global options"
+    )]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+/// `--log-level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Nothing
+    Off,
+    /// Only what ends the build
+    Error,
+    /// What needs attention (default)
+    Warn,
+    /// One line a step
+    Info,
+    /// Decisions
+    Debug,
+    /// Everything
+    Trace,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Build an image (the default verb)
+    Build(Box<BuildArgs>),
+    /// Run a command in an image
+    Run(RunArgs),
+    /// List the images of the store
+    #[command(visible_alias = "ls")]
+    Images(ImagesArgs),
+    /// Print an image's config and manifest as JSON
+    Inspect(ImageArg),
+    /// Print how an image was made, newest line first
+    History(HistoryArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove names; layers that nothing else uses become prunable
+    Rmi(RmiArgs),
+    /// Print where things are and what this machine can do
+    Info,
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `rbuild build`
+#[derive(Args, Debug)]
+pub(crate) struct BuildArgs {
+    /// A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or a URL of a tar archive
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: OsString,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
+    #[command(flatten)]
+    pub(crate) display: DisplayArgs,
+    #[command(flatten)]
+    pub(crate) tabled: TabledFlags,
+}
+
+/// What is built.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Input")]
+pub(crate) struct InputArgs {
+    /// The Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile, then CONTEXT/Containerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Stop at this stage [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Platforms to build for, such as linux/arm64 [env: DOCKER_DEFAULT_PLATFORM]
+    #[arg(long, value_name = "PLATFORM[,…]")]
+    pub(crate) platform: Vec<String>,
+    /// A build argument; without a value it is taken from the environment, if it is there
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or a tar URL
+    #[arg(long, value_name = "NAME=SPEC")]
+    pub(crate) build_context: Vec<String>,
+    /// A secret for `RUN --mount=type=secret`: id=ID,src=FILE or id=ID,env=VARIABLE
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=VAR]")]
+    pub(crate) secret: Vec<String>,
+    /// An agent socket or key for `RUN --mount=type=ssh`; `default` is $SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=PATH]")]
+    pub(crate) ssh: Vec<String>,
+}
+
+/// Where the result goes.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Name the image in the store
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Vec<String>,
+    /// Write the result: DIR, `-` (a tar on stdout), or type=oci|local|tar|image,dest=PATH,…
+    #[arg(short, long, value_name = "DEST", allow_hyphen_values = true)]
+    pub(crate) output: Vec<String>,
+    /// A label of the image config
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// An annotation of the manifest
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Write the image id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write digests and names to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+}
+
+/// What is done again.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Cache")]
+pub(crate) struct CacheArgs {
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run the steps of these stages again
+    #[arg(long, value_name = "STAGE[,…]", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Look up base images in their registry again; a bare --pull means always
+    #[arg(long, value_name = "always|missing|never", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) pull: Option<String>,
+    /// Read every context file instead of trusting unchanged times and inodes
+    #[arg(long)]
+    pub(crate) no_stat_cache: bool,
+}
+
+/// What steps may use.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Sandbox")]
+pub(crate) struct SandboxArgs {
+    /// Network of RUN steps: default, host (needs --allow network.host) or none
+    #[arg(long, value_name = "MODE")]
+    pub(crate) network: Option<String>,
+    /// A line for /etc/hosts of RUN steps; the address may be host-gateway
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// A resource limit of RUN steps, such as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Size of /dev/shm, such as 16m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// Permit more than the default sandbox: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
+    /// Steps that may run at once [default: number of CPUs]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+}
+
+/// What is shown.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Display")]
+pub(crate) struct DisplayArgs {
+    /// How progress is shown [env: BUILDKIT_PROGRESS] [default: auto]
+    #[arg(long, value_name = "auto|tty|plain|quiet|rawjson")]
+    pub(crate) progress: Option<String>,
+    /// Print only the image id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Same as --log-level debug
+    #[arg(short = 'D', long)]
+    pub(crate) debug: bool,
+}
+
+/// `rbuild run`
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Name or id of an image in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The command; without it the image's own
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `rbuild images`
+#[derive(Args, Debug)]
+pub(crate) struct ImagesArgs {
+    /// Only image ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Full ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// A verb about one image.
+#[derive(Args, Debug)]
+pub(crate) struct ImageArg {
+    /// Name or id of an image in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}
+
+/// `rbuild history`
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Name or id of an image in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Whole commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `rbuild tag`
+#[derive(Args, Debug)]
+pub(crate) struct TagArgs {
+    /// Name or id of an image in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The new name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+}
+
+/// `rbuild rmi`
+#[derive(Args, Debug)]
+pub(crate) struct RmiArgs {
+    /// Names to remove
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}

@@ -1,0 +1,210 @@
+//! The verbs, carried out: the only place that calls the engine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rbuild::images::Images;
+use rbuild::{Engine, EngineOptions};
+use tokio::runtime::Runtime;
+
+use super::args::{BuildArgs, Cli, GlobalArgs, LogLevel, RunArgs, Verb};
+use super::error::UsageError;
+use super::failure::{Failure, Words};
+use super::request::{BuildRequest, Variables};
+use super::result_files;
+use super::signals::Interrupt;
+use crate::ui;
+
+/// Exit code of `rbuild run` when not the command failed but we.
+const RUN_FAILED: u8 = 125;
+
+/// Does what the command line says; whatever goes wrong is told on stderr.
+pub(crate) fn carry_out(cli: Cli, verb_was_typed: bool) -> ExitCode {
+    // A variable that is not UTF-8 can't be a build arg of a Dockerfile, which is text.
+    let variables: Variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let is_debug = matches!(&cli.verb, Verb::Build(args) if args.display.debug);
+    let debug = is_debug.then_some(LogLevel::Debug);
+    let level = cli.global.log_level.or(debug);
+    ui::log::start(level.map(filter_of), &variables);
+    match dispatch(cli, &variables, verb_was_typed) {
+        Ok(code) => code,
+        Err(failure) => super::fail(&failure),
+    }
+}
+
+fn filter_of(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Off => "off",
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<ExitCode, Failure> {
+    let images = || Ok::<_, Failure>(Images::new(open_engine(&cli.global)?.store().clone()));
+    match cli.verb {
+        Verb::Build(args) => build(&args, &cli.global, variables, verb_was_typed),
+        Verb::Run(args) => run(&args, &cli.global),
+        Verb::Images(args) => {
+            ui::table::print_images(
+                &images()?.list().map_err(Failure::new)?,
+                args.quiet,
+                args.no_trunc,
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Inspect(args) => {
+            ui::print_json(&images()?.inspect(&args.image).map_err(Failure::new)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::History(args) => {
+            ui::table::print_history(
+                &images()?.history(&args.image).map_err(Failure::new)?,
+                args.no_trunc,
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Tag(args) => {
+            images()?
+                .tag(&args.image, &args.name)
+                .map_err(Failure::new)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Rmi(args) => {
+            let images = images()?;
+            for name in &args.images {
+                images.remove(name).map_err(Failure::new)?;
+                ui::print_line(&format!("removed {name}"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Info => {
+            ui::table::print_facts(&facts(&cli.global));
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Version => {
+            ui::print_line(concat!("rbuild ", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Completion { shell } => {
+            ui::print_completion(shell, &mut super::command());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn open_engine(global: &GlobalArgs) -> Result<Engine, Failure> {
+    let options = EngineOptions {
+        root: root_of(global),
+    };
+    Engine::open(&options).map_err(|error| Failure::of_build(error, |_| Vec::new()))
+}
+
+fn root_of(global: &GlobalArgs) -> PathBuf {
+    global
+        .root
+        .clone()
+        .unwrap_or_else(EngineOptions::default_root)
+}
+
+fn facts(global: &GlobalArgs) -> BTreeMap<&'static str, String> {
+    let kernel = rustix::system::uname();
+    BTreeMap::from([
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("root", root_of(global).display().to_string()),
+        ("kernel", kernel.release().to_string_lossy().into_owned()),
+        ("machine", kernel.machine().to_string_lossy().into_owned()),
+        ("user", rustix::process::geteuid().as_raw().to_string()),
+    ])
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::new)
+}
+
+fn build(
+    args: &BuildArgs,
+    global: &GlobalArgs,
+    variables: &Variables,
+    verb_was_typed: bool,
+) -> Result<ExitCode, Failure> {
+    let request = BuildRequest::new(args, variables)?;
+    check_context(&request, verb_was_typed)?;
+    ui::refuse_archive_on_terminal(&request.options)?;
+    let engine = open_engine(global)?;
+    let console = ui::Console::new(request.progress);
+    let runtime = runtime()?;
+    let (interrupt, result) = runtime.block_on(async {
+        let words = console.clone();
+        let interrupt =
+            Interrupt::listen(move || words.notice("stopping; once more to stop at once"))
+                .map_err(Failure::new)?;
+        let result = engine
+            .build(&request.options, console.sink(), interrupt.token.clone())
+            .await;
+        Ok::<_, Failure>((interrupt, result))
+    })?;
+    console.finish_progress();
+    match (interrupt.exit_code(), result) {
+        (_, Ok(outcome)) => {
+            result_files::write(&request, &outcome)?;
+            console.print_summary(&outcome);
+            Ok(ExitCode::SUCCESS)
+        }
+        (Some(exit_code), Err(_)) => Err(Failure {
+            exit_code,
+            words: Words::Nothing,
+        }),
+        (None, Err(error)) => Err(Failure::of_build(error, |step| console.last_lines(step))),
+    }
+}
+
+/// The one look at the disk before the engine: a mistyped verb is a context that does not exist.
+fn check_context(request: &BuildRequest, verb_was_typed: bool) -> Result<(), UsageError> {
+    let rbuild::options::ContextSource::Directory(path) = &request.options.context else {
+        return Ok(());
+    };
+    let context = |reason, help| {
+        Err(UsageError::Context {
+            path: path.display().to_string(),
+            reason,
+            help,
+        })
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => context("is not a directory", Some("the Dockerfile is given with `-f`, and the context behind it: `-f FILE .`".to_owned())),
+        Err(_) => context("does not exist or can't be entered", (!verb_was_typed).then(|| {
+            "the first word is neither a verb nor a directory; `rbuild --help` lists the verbs".to_owned()
+        })),
+    }
+}
+
+fn run(args: &RunArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
+    let engine = open_engine(global).map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
+    let runtime = runtime().map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
+    runtime.block_on(async {
+        let interrupt = Interrupt::listen(|| ())
+            .map_err(|error| Failure::new(error).with_exit_code(RUN_FAILED))?;
+        let code = engine
+            .run(&args.image, &args.command, interrupt.token.clone())
+            .await;
+        code.map(ExitCode::from).map_err(|error| {
+            let exit_code = error.exit_code();
+            if let rbuild::RunError::NotRoot(error) = error {
+                return Failure::of_build(*error, |_| Vec::new()).with_exit_code(exit_code);
+            }
+            Failure::new(error).with_exit_code(exit_code)
+        })
+    })
+}

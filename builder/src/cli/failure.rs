@@ -1,0 +1,184 @@
+//! What a person is told of an error, and the exit code that goes with it.
+//!
+//! The one place that knows the library's error types: [`crate::ui`] renders a [`Failure`] and knows none of them.
+
+use std::error::Error;
+
+use rbuild::BuildError;
+use rbuild::event::StepId;
+use rbuild_frontend::diagnostic::{Diagnostic, Phase};
+use rbuild_frontend::source::Source;
+
+use super::error::UsageError;
+
+/// Exit code for bad usage, and for a Dockerfile that does not parse.
+pub(crate) const BAD_USAGE: u8 = 2;
+/// Exit code for everything else that fails.
+const FAILED: u8 = 1;
+
+/// Something that ends the program.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// For the shell.
+    pub(crate) exit_code: u8,
+    /// For people.
+    pub(crate) words: Words,
+}
+
+/// What is printed.
+#[derive(Debug)]
+pub(crate) enum Words {
+    /// A place in the Dockerfile.
+    Place {
+        /// What is wrong, and where.
+        diagnostic: Box<Diagnostic>,
+        /// In which text.
+        source: Source,
+        /// Rendered with its sources below the place.
+        cause: Option<Box<dyn Error>>,
+        /// The last lines of the failed step's output; empty where no command ran.
+        log: Vec<Vec<u8>>,
+    },
+    /// An error with its causes, and the way out.
+    Chain {
+        /// Rendered with its sources.
+        error: Box<dyn Error>,
+        /// `help: …`
+        help: Option<String>,
+    },
+    /// A signal ended it; everybody knows why.
+    Nothing,
+}
+
+impl Failure {
+    /// An error without more to say.
+    pub(crate) fn new(error: impl Into<Box<dyn Error>>) -> Self {
+        let error = error.into();
+        let help = help_for(error.as_ref());
+        Self {
+            exit_code: FAILED,
+            words: Words::Chain { error, help },
+        }
+    }
+
+    /// The same with another exit code.
+    pub(crate) fn with_exit_code(self, exit_code: u8) -> Self {
+        Self { exit_code, ..self }
+    }
+
+    /// A build that failed; `log_of` has the last lines of a step's output.
+    pub(crate) fn of_build(error: BuildError, log_of: impl Fn(StepId) -> Vec<Vec<u8>>) -> Self {
+        let (exit_code, help) = (error.exit_code(), error.help());
+        let words = match error {
+            BuildError::Dockerfile {
+                diagnostic,
+                source_text: source,
+            } => Words::Place {
+                diagnostic,
+                source,
+                cause: None,
+                log: Vec::new(),
+            },
+            BuildError::Step {
+                failure,
+                source: cause,
+            } if failure.source_text.is_some() => {
+                let log = log_of(StepId(failure.step));
+                let title = failure.title.lines().next().unwrap_or("").to_owned();
+                let message = format!("`{title}` failed");
+                let mut diagnostic =
+                    Diagnostic::error("step-failed", Phase::Plan, failure.span, message);
+                diagnostic.help = help.or_else(|| help_for(&cause));
+                let source = failure
+                    .source_text
+                    .unwrap_or_else(|| Source::new("Dockerfile", b""));
+                Words::Place {
+                    diagnostic: Box::new(diagnostic),
+                    source,
+                    cause: Some(Box::new(cause)),
+                    log,
+                }
+            }
+            BuildError::Image {
+                reference,
+                place: Some(place),
+                source: cause,
+                ..
+            } => {
+                let (span, source) = *place;
+                let message = format!("cannot use the image `{reference}`");
+                let help = help.or_else(|| help_for(cause.as_ref()));
+                let mut diagnostic =
+                    Diagnostic::error("image-unavailable", Phase::Plan, span, message);
+                diagnostic.help = help;
+                Words::Place {
+                    diagnostic: Box::new(diagnostic),
+                    source,
+                    cause: Some(cause),
+                    log: Vec::new(),
+                }
+            }
+            BuildError::Interrupted => Words::Nothing,
+            error => Words::Chain {
+                help: help.or_else(|| help_for(&error)),
+                error: Box::new(error),
+            },
+        };
+        Self { exit_code, words }
+    }
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
+        let help = error.help();
+        Self {
+            exit_code: BAD_USAGE,
+            words: Words::Chain {
+                error: Box::new(error),
+                help,
+            },
+        }
+    }
+}
+
+/// An archive for stdout, and stdout is a screen.
+#[derive(Debug, thiserror::Error)]
+#[error("the archive for stdout would be written to the terminal")]
+pub(crate) struct NoArchiveOnTerminal;
+
+impl From<NoArchiveOnTerminal> for Failure {
+    fn from(error: NoArchiveOnTerminal) -> Self {
+        let help = Some(
+            "redirect it: `rbuild … > image.tar`, or name a file: `dest=image.tar`".to_owned(),
+        );
+        Self {
+            exit_code: BAD_USAGE,
+            words: Words::Chain {
+                error: Box::new(error),
+                help,
+            },
+        }
+    }
+}
+
+/// The way out of errors that come from the machine rather than from us, found anywhere in the chain.
+fn help_for(error: &(dyn Error + 'static)) -> Option<String> {
+    use std::io::ErrorKind;
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .find_map(|error| {
+            Some(match error.kind() {
+                ErrorKind::StorageFull => {
+                    "free some space, or put the store elsewhere with `--root`".to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    "that belongs to another user: be that user, or use what is yours, such as another store with `--root`".to_owned()
+                }
+                ErrorKind::ReadOnlyFilesystem => {
+                    "put the store on a writable file system with `--root`".to_owned()
+                }
+                _ => return None,
+            })
+        })
+}

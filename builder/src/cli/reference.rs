@@ -1,0 +1,177 @@
+//! `docs/cli.md`, made from clap's definitions and the table of answered flags, so that it can't fall behind.
+//!
+//! `RBUILD_UPDATE_DOCS=1 cargo test -p rbuild reference` writes it anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::{Arg, Command};
+
+use super::flags::{Answer, TABLE};
+
+const HEAD: &str = "# Command line\n\n\
+    Made from the code by `RBUILD_UPDATE_DOCS=1 cargo test -p rbuild reference`; a test keeps it current.\n\n\
+    `rbuild -t NAME .` is short for `rbuild build -t NAME .`. Switches take a value too (`--no-cache=true`), and of a flag\n\
+    that is not a list the last one wins, as with docker.\n";
+
+const TAIL: &str = "\n## Exit codes\n\n\
+    | code | meaning |\n|---|---|\n\
+    | 0 | built |\n\
+    | 1 | the build failed |\n\
+    | 2 | bad usage, or a Dockerfile that does not parse |\n\
+    | 130, 143 | interrupted (Ctrl-C), terminated; a second signal ends rbuild at once |\n\
+    | any, 125, 126, 127 | `rbuild run`: the command's code; rbuild failed; the command can't be run; it is not there |\n\n\
+    ## Environment\n\n\
+    | variable | meaning |\n|---|---|\n\
+    | `RBUILD_ROOT` | the store, when `--root` is not given |\n\
+    | `RBUILD_LOG`, `RUST_LOG` | log filter in `tracing` syntax, when `--log-level` is not given |\n\
+    | `BUILDKIT_PROGRESS` | `--progress`, when it is not given |\n\
+    | `DOCKER_DEFAULT_PLATFORM` | `--platform`, when it is not given |\n\
+    | `SOURCE_DATE_EPOCH` | time of the image and of its build argument, when that is not given |\n\
+    | `SSH_AUTH_SOCK` | the agent of `--ssh default` |\n\
+    | `NO_COLOR`, `TERM=dumb` | no colours |\n";
+
+fn reference(command: &Command) -> String {
+    let mut text = HEAD.to_owned();
+    let globals: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|arg| arg.is_global_set())
+        .collect();
+    push_flags(&mut text, "\n## Global options\n", &globals);
+    for verb in command.get_subcommands() {
+        let about = verb
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let usage = verb.get_positionals().map(|arg| {
+            let name = arg
+                .get_value_names()
+                .and_then(<[_]>::first)
+                .map_or("", |name| name.as_str())
+                .to_uppercase();
+            if arg.is_required_set() {
+                format!(" {name}")
+            } else {
+                format!(" [{name}]")
+            }
+        });
+        let usage: String = usage.collect();
+        let _ = write!(
+            text,
+            "\n## rbuild {}\n\n{about}\n\n`rbuild {} [OPTIONS]{usage}`\n",
+            verb.get_name(),
+            verb.get_name()
+        );
+        let mut headings: Vec<&str> = Vec::new();
+        for arg in verb.get_opts_and_switches() {
+            let heading = arg.get_help_heading().unwrap_or("");
+            if !headings.contains(&heading)
+                && !TABLE.iter().any(|row| Some(row.name) == arg.get_long())
+            {
+                headings.push(heading);
+            }
+        }
+        for heading in headings {
+            let in_heading = |arg: &&Arg| arg.get_help_heading().unwrap_or("") == heading;
+            let args: Vec<&Arg> = verb.get_opts_and_switches().filter(in_heading).collect();
+            let title = if heading.is_empty() {
+                "\n".to_owned()
+            } else {
+                format!("\n### {heading}\n")
+            };
+            push_flags(&mut text, &title, &args);
+        }
+        if verb.get_name() == "build" {
+            push_table(&mut text);
+        }
+    }
+    text + TAIL
+}
+
+trait OptionsAndSwitches {
+    /// Every flag, without positionals and clap's own help.
+    fn get_opts_and_switches(&self) -> impl Iterator<Item = &Arg>;
+}
+
+impl OptionsAndSwitches for Command {
+    fn get_opts_and_switches(&self) -> impl Iterator<Item = &Arg> {
+        self.get_arguments()
+            .filter(|arg| !arg.is_positional() && !arg.is_global_set() && arg.get_id() != "help")
+    }
+}
+
+fn push_flags(text: &mut String, title: &str, args: &[&Arg]) {
+    let _ = write!(text, "{title}\n| flag | meaning |\n|---|---|\n");
+    for arg in args {
+        let value = match arg.get_value_names() {
+            Some(names) if arg.get_action().takes_values() => format!(" {}", names[0]),
+            _ => String::new(),
+        };
+        let help = arg
+            .get_long_help()
+            .or_else(|| arg.get_help())
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let flag = format!(
+            "{}--{}{value}",
+            short(arg.get_short()),
+            arg.get_long().unwrap_or("")
+        );
+        let _ = writeln!(
+            text,
+            "| `{}` | {} |",
+            flag.replace('|', "\\|"),
+            help.replace("\n\n", " ").replace('|', "\\|")
+        );
+    }
+}
+
+fn short(letter: Option<char>) -> String {
+    letter
+        .map(|letter| format!("-{letter}, "))
+        .unwrap_or_default()
+}
+
+fn push_table(text: &mut String) {
+    text.push_str("\n### Flags of docker build that are answered\n\n| flag | what happens | instead |\n|---|---|---|\n");
+    for row in TABLE {
+        let flag = format!(
+            "{}--{}{}",
+            short(row.short),
+            row.name,
+            if row.has_value { " VALUE" } else { "" }
+        );
+        let _ = match &row.answer {
+            Answer::NoEffect(why) => writeln!(text, "| `{flag}` | no effect: {why} | |"),
+            Answer::Refused {
+                reason,
+                instead,
+                unless,
+            } => {
+                let except = if unless.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (except `{}`)", unless[0])
+                };
+                writeln!(text, "| `{flag}` | refused{except}: {reason} | {instead} |")
+            }
+        };
+    }
+}
+
+#[test]
+fn the_reference_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let mut command = super::command();
+    command.build();
+    let text = reference(&command);
+    if std::env::var_os("RBUILD_UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == text,
+        "docs/cli.md is not what the code says; RBUILD_UPDATE_DOCS=1 cargo test -p rbuild reference"
+    );
+}

@@ -1,0 +1,468 @@
+//! From what was typed to what is meant: the only place where flags become [`BuildOptions`]. Pure: the environment
+//! is handed in, no file is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rbuild::options::{
+    BuildOptions, ContextSource, DockerfileSource, Entitlement, OutputKind, PullPolicy,
+    SecretSource,
+};
+use rbuild_frontend::graph::Network;
+use rbuild_frontend::reference::Reference;
+
+use super::args::{BuildArgs, CacheArgs, DisplayArgs, InputArgs, OutputArgs, SandboxArgs};
+use super::error::UsageError;
+use super::output::parse_output;
+use super::typed::parse_switch;
+use super::values::{pairs, parse_host, parse_platform, parse_size, parse_ulimit};
+
+/// The environment variables of the process.
+pub(crate) type Variables = BTreeMap<String, String>;
+
+/// A build, and what the command line does with its result.
+#[derive(Clone, Debug)]
+pub(crate) struct BuildRequest {
+    /// For the library.
+    pub(crate) options: BuildOptions,
+    /// `--progress` or `-q`
+    pub(crate) progress: ProgressMode,
+    /// `--iidfile`
+    pub(crate) iidfile: Option<PathBuf>,
+    /// `--metadata-file`
+    pub(crate) metadata_file: Option<PathBuf>,
+}
+
+/// `--progress`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ProgressMode {
+    /// What suits stderr.
+    #[default]
+    Auto,
+    /// For a terminal.
+    Tty,
+    /// Lines.
+    Plain,
+    /// The image id, and errors.
+    Quiet,
+    /// One JSON object per event.
+    RawJson,
+}
+
+impl BuildRequest {
+    /// Converts a parsed command line, or says which flag is wrong.
+    pub(crate) fn new(args: &BuildArgs, variables: &Variables) -> Result<Self, UsageError> {
+        args.tabled.check()?;
+        let mut options = BuildOptions {
+            context: context_of(args),
+            ..BuildOptions::default()
+        };
+        input(&args.input, variables, &mut options)?;
+        output(&args.output, &mut options)?;
+        cache(&args.cache, &mut options)?;
+        sandbox(&args.sandbox, &mut options)?;
+        options.source_date_epoch = source_date_epoch(&mut options.build_args, variables)?;
+        let progress = progress(&args.display, variables)?;
+        check_streams(&options, progress)?;
+        Ok(Self {
+            options,
+            progress,
+            iidfile: args.output.iidfile.clone(),
+            metadata_file: args.output.metadata_file.clone(),
+        })
+    }
+}
+
+fn context_of(args: &BuildArgs) -> ContextSource {
+    match args.context.to_str() {
+        Some("-") => ContextSource::Stdin,
+        Some(text) if is_url(text) => ContextSource::Url(text.to_owned()),
+        _ => ContextSource::Directory(PathBuf::from(&args.context)),
+    }
+}
+
+/// What the reference takes for remote: schemes, `git@host:path`, and its two spellings without a scheme.
+fn is_url(text: &str) -> bool {
+    [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ]
+    .iter()
+    .any(|start| text.starts_with(start))
+}
+
+fn input(
+    args: &InputArgs,
+    variables: &Variables,
+    options: &mut BuildOptions,
+) -> Result<(), UsageError> {
+    options.dockerfile = args.file.as_ref().map(|path| match path.to_str() {
+        Some("-") => DockerfileSource::Stdin,
+        _ => DockerfileSource::Path(path.clone()),
+    });
+    options.target.clone_from(&args.target);
+    let default_platform = variables
+        .get("DOCKER_DEFAULT_PLATFORM")
+        .filter(|text| !text.is_empty());
+    let platforms = if args.platform.is_empty() {
+        default_platform.into_iter().collect()
+    } else {
+        args.platform.iter().collect::<Vec<_>>()
+    };
+    for platform in platforms.into_iter().flat_map(|list| list.split(',')) {
+        let platform = parse_platform(platform.trim())?;
+        if !options.platforms.contains(&platform) {
+            options.platforms.push(platform);
+        }
+    }
+    for text in &args.build_arg {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), variables.get(text).cloned()),
+        };
+        if name.is_empty() {
+            return Err(UsageError::value("--build-arg", text, "the name is empty"));
+        }
+        if let Some(value) = value {
+            options.build_args.insert(name.to_owned(), value);
+        }
+    }
+    for text in &args.build_context {
+        let (name, spec) = text
+            .split_once('=')
+            .filter(|(name, spec)| !name.is_empty() && !spec.is_empty())
+            .ok_or_else(|| UsageError::value("--build-context", text, "it is not NAME=SPEC"))?;
+        options
+            .named_contexts
+            .insert(name.to_owned(), spec.to_owned());
+    }
+    for text in &args.secret {
+        let (id, source) = secret(text, variables)?;
+        options.secrets.insert(id, source);
+    }
+    for text in &args.ssh {
+        let (id, path) = ssh(text, variables)?;
+        options.ssh.insert(id, path);
+    }
+    Ok(())
+}
+
+/// `id=…,src=…|env=…`. With an id only, a variable of that name is taken before a file of that name, as the
+/// reference does. Values are never looked at here.
+fn secret(text: &str, variables: &Variables) -> Result<(String, SecretSource), UsageError> {
+    const FLAG: &str = "--secret";
+    let wrong = |reason: String| {
+        UsageError::value(FLAG, text, reason)
+            .with_help("for example `id=token,src=token.txt` or `id=token,env=TOKEN`")
+    };
+    let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
+    for (key, value) in pairs(FLAG, text)? {
+        match key.as_str() {
+            "id" => id = Some(value),
+            "src" | "source" => file = Some(value),
+            "env" => variable = Some(value),
+            "type" if value == "file" || value == "env" => kind = Some(value),
+            "type" => return Err(wrong(format!("`{value}` is not a type of secret"))),
+            other => return Err(wrong(format!("`{other}` is not an option"))),
+        }
+    }
+    let id = id
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| wrong("`id` is missing".to_owned()))?;
+    if kind.as_deref() == Some("env") && variable.is_none() {
+        variable = file.take();
+    }
+    let source = match (file, variable) {
+        (Some(_), Some(_)) => return Err(wrong("`src` and `env` exclude each other".to_owned())),
+        (Some(path), None) => SecretSource::File(path.into()),
+        (None, Some(name)) => SecretSource::Environment(name),
+        (None, None)
+            if kind.as_deref() == Some("env")
+                || (kind.is_none() && variables.contains_key(&id)) =>
+        {
+            SecretSource::Environment(id.clone())
+        }
+        (None, None) => SecretSource::File(PathBuf::from(&id)),
+    };
+    Ok((id, source))
+}
+
+fn ssh(text: &str, variables: &Variables) -> Result<(String, PathBuf), UsageError> {
+    const FLAG: &str = "--ssh";
+    let (id, path) = text
+        .split_once('=')
+        .map_or((text, None), |(id, path)| (id, Some(path)));
+    if id.is_empty() {
+        return Err(UsageError::value(FLAG, text, "the id is empty"));
+    }
+    match path {
+        Some(path) if path.contains(',') => {
+            Err(
+                UsageError::value(FLAG, text, "only one key can be given for an id")
+                    .with_help("add the keys to an agent with ssh-add and pass its socket"),
+            )
+        }
+        Some(path) if !path.is_empty() => Ok((id.to_owned(), PathBuf::from(path))),
+        _ => match variables
+            .get("SSH_AUTH_SOCK")
+            .filter(|socket| !socket.is_empty())
+        {
+            Some(socket) => Ok((id.to_owned(), PathBuf::from(socket))),
+            None => {
+                Err(
+                    UsageError::value(FLAG, text, "there is no agent: SSH_AUTH_SOCK is not set")
+                        .with_help("start one: `eval $(ssh-agent)`, then ssh-add"),
+                )
+            }
+        },
+    }
+}
+
+fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
+    for name in &args.tag {
+        options.tags.push(image_name("--tag", name)?);
+    }
+    for text in &args.output {
+        let Some(output) = parse_output(text)? else {
+            continue;
+        };
+        for name in &output.names {
+            image_name("--output", name)?;
+        }
+        options.outputs.push(output);
+    }
+    for text in &args.label {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        if key.is_empty() {
+            return Err(UsageError::value("--label", text, "the key is empty"));
+        }
+        options.labels.push((key.to_owned(), value.to_owned()));
+    }
+    for text in &args.annotation {
+        options.annotations.push(annotation(text)?);
+    }
+    Ok(())
+}
+
+fn image_name(flag: &'static str, name: &str) -> Result<String, UsageError> {
+    match Reference::parse(name) {
+        Ok(reference) if reference.digest.is_none() => Ok(name.to_owned()),
+        Ok(_) => Err(UsageError::value(
+            flag,
+            name,
+            "a name that is given can't have a digest",
+        )),
+        Err(_) => {
+            let error = UsageError::value(flag, name, "it is not an image name");
+            let lower = name.to_lowercase();
+            Err(if Reference::parse(&lower).is_ok() {
+                error.with_help(format!("names are in lower case: `{lower}`"))
+            } else {
+                error.with_help(
+                    "for example `app`, `app:1.2` or `registry.example.com/team/app:1.2`",
+                )
+            })
+        }
+    }
+}
+
+/// `KEY=VALUE`, also `manifest:KEY=VALUE`; the reference's other targets need an index.
+fn annotation(text: &str) -> Result<(String, String), UsageError> {
+    const FLAG: &str = "--annotation";
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| UsageError::value(FLAG, text, "it is not KEY=VALUE"))?;
+    let key = match key.split_once(':') {
+        None | Some(("manifest", _)) => key.strip_prefix("manifest:").unwrap_or(key),
+        Some((target, _))
+            if target
+                .split(',')
+                .any(|word| word.starts_with("index") || word.starts_with("manifest")) =>
+        {
+            return Err(UsageError::value(
+                FLAG,
+                text,
+                format!("`{target}` can't be annotated, only `manifest`"),
+            ));
+        }
+        Some(_) => key,
+    };
+    if key.is_empty() {
+        return Err(UsageError::value(FLAG, text, "the key is empty"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn cache(args: &CacheArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
+    options.ignores_cache = args.no_cache;
+    options.ignores_cache_of = args
+        .no_cache_filter
+        .iter()
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .collect();
+    options.no_stat_cache = args.no_stat_cache;
+    options.pull = match args.pull.as_deref() {
+        None | Some("missing") => PullPolicy::Missing,
+        Some("always") => PullPolicy::Always,
+        Some("never") => PullPolicy::Never,
+        Some(text) => match parse_switch(text) {
+            Some(true) => PullPolicy::Always,
+            Some(false) => PullPolicy::Missing,
+            None => {
+                return Err(UsageError::value(
+                    "--pull",
+                    text,
+                    "it is one of always, missing, never, true, false",
+                ));
+            }
+        },
+    };
+    Ok(())
+}
+
+fn sandbox(args: &SandboxArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
+    options.network = match args.network.as_deref() {
+        // `bridge` is what Docker's default is called.
+        None | Some("" | "default" | "bridge") => Network::Default,
+        Some("none") => Network::None,
+        Some("host") => Network::Host,
+        Some(other) => {
+            return Err(UsageError::value(
+                "--network",
+                other,
+                "it is one of default, host, none",
+            ));
+        }
+    };
+    options.extra_hosts = args
+        .add_host
+        .iter()
+        .map(|text| parse_host(text))
+        .collect::<Result<_, _>>()?;
+    options.ulimits = args
+        .ulimit
+        .iter()
+        .map(|text| parse_ulimit(text))
+        .collect::<Result<_, _>>()?;
+    if let Some(text) = &args.shm_size {
+        let wrong = || {
+            UsageError::value("--shm-size", text, "it is not a size")
+                .with_help("for example `16m` or `1g`")
+        };
+        options.shm_size = Some(parse_size(text).ok_or_else(wrong)?);
+    }
+    for text in &args.allow {
+        for word in text.split(',') {
+            options.entitlements.push(match word.trim() {
+                "network.host" => Entitlement::NetworkHost,
+                "security.insecure" => Entitlement::SecurityInsecure,
+                other => {
+                    return Err(
+                        UsageError::value("--allow", other, "it is not an entitlement")
+                            .with_help("entitlements are network.host and security.insecure"),
+                    );
+                }
+            });
+        }
+    }
+    if args.jobs == Some(0) {
+        return Err(UsageError::value(
+            "--jobs",
+            "0",
+            "at least one step has to run at a time",
+        ));
+    }
+    options.max_parallelism = args.jobs;
+    Ok(())
+}
+
+/// The environment's value also becomes a build arg, as with the reference's clients; a build arg goes first.
+fn source_date_epoch(
+    build_args: &mut BTreeMap<String, String>,
+    variables: &Variables,
+) -> Result<Option<i64>, UsageError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let flag = if build_args.contains_key(NAME) {
+        "--build-arg SOURCE_DATE_EPOCH"
+    } else {
+        NAME
+    };
+    if flag == NAME
+        && let Some(value) = variables.get(NAME).filter(|value| !value.is_empty())
+    {
+        build_args.insert(NAME.to_owned(), value.clone());
+    }
+    match build_args.get(NAME).map(String::as_str) {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => Err(UsageError::value(
+                flag,
+                text,
+                "it is not a number of seconds",
+            )),
+        },
+    }
+}
+
+fn progress(args: &DisplayArgs, variables: &Variables) -> Result<ProgressMode, UsageError> {
+    if args.quiet {
+        return Ok(ProgressMode::Quiet);
+    }
+    let (flag, text) = match (&args.progress, variables.get("BUILDKIT_PROGRESS")) {
+        (Some(text), _) => ("--progress", text.as_str()),
+        (None, Some(text)) => ("BUILDKIT_PROGRESS", text.as_str()),
+        (None, None) => return Ok(ProgressMode::Auto),
+    };
+    match text {
+        "" | "auto" => Ok(ProgressMode::Auto),
+        "tty" => Ok(ProgressMode::Tty),
+        "plain" => Ok(ProgressMode::Plain),
+        "quiet" | "none" => Ok(ProgressMode::Quiet),
+        "rawjson" => Ok(ProgressMode::RawJson),
+        other => Err(UsageError::value(
+            flag,
+            other,
+            "it is one of auto, tty, plain, quiet, rawjson",
+        )),
+    }
+}
+
+/// stdin and stdout can each be used for one thing.
+fn check_streams(options: &BuildOptions, progress: ProgressMode) -> Result<(), UsageError> {
+    if matches!(
+        (&options.context, &options.dockerfile),
+        (ContextSource::Stdin, Some(DockerfileSource::Stdin))
+    ) {
+        return Err(UsageError::Conflict {
+            first: "-f -",
+            second: "-",
+            reason: "both read stdin",
+        });
+    }
+    let to_stdout = options
+        .outputs
+        .iter()
+        .filter(|output| output.kind != OutputKind::Image && output.destination.is_none());
+    match to_stdout.count() {
+        1 if progress == ProgressMode::Quiet => Err(UsageError::Conflict {
+            first: "--quiet",
+            second: "--output",
+            reason: "both write to stdout",
+        }),
+        0 | 1 => Ok(()),
+        _ => Err(UsageError::Conflict {
+            first: "--output",
+            second: "--output",
+            reason: "both write to stdout",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! What a shell hands over, brought into the form that clap reads: the default verb put in, and switches with a
+//! value (`--no-cache=true`, as Go's flag parser takes them) turned into plain ones.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{ArgAction, Command};
+
+/// Global flags that take a value: their value is no verb.
+const GLOBAL_WITH_VALUE: &[&str] = &["--root", "--log-level"];
+
+/// Normal form of a command line; `typed[0]` is the program.
+pub(crate) fn normalise(command: &Command, typed: Vec<OsString>) -> Vec<OsString> {
+    let mut words = typed;
+    let Some(first) = first_word_after_globals(&words) else {
+        return words;
+    };
+    let is_verb = words[first].to_str().is_some_and(|word| {
+        word == "help"
+            || matches!(word, "-h" | "--help" | "-V" | "--version")
+            || command
+                .get_subcommands()
+                .any(|verb| verb.get_name_and_visible_aliases().contains(&word))
+    });
+    if !is_verb {
+        words.insert(first, "build".into());
+    }
+    if words[first] == "build"
+        && let Some(build) = command.find_subcommand("build")
+    {
+        plain_switches(build, &mut words, first + 1);
+    }
+    words
+}
+
+fn first_word_after_globals(words: &[OsString]) -> Option<usize> {
+    let mut index = 1;
+    while let Some(word) = words.get(index).and_then(|word| word.to_str()) {
+        if GLOBAL_WITH_VALUE.contains(&word) {
+            index += 2;
+        } else if GLOBAL_WITH_VALUE.iter().any(|flag| {
+            word.strip_prefix(flag)
+                .is_some_and(|rest| rest.starts_with('='))
+        }) {
+            index += 1;
+        } else {
+            break;
+        }
+    }
+    (index < words.len()).then_some(index)
+}
+
+/// Turns `--switch=true` into `--switch`; `--switch=false` takes itself and every earlier `--switch` away.
+fn plain_switches(build: &Command, words: &mut Vec<OsString>, from: usize) {
+    let is_switch = |name: &str| {
+        build.get_arguments().any(|arg| {
+            arg.get_long() == Some(name) && matches!(arg.get_action(), ArgAction::SetTrue)
+        })
+    };
+    let mut index = from;
+    while index < words.len() && words[index] != "--" {
+        let switch = words[index].to_str().and_then(|word| {
+            let (name, value) = word.strip_prefix("--")?.split_once('=')?;
+            is_switch(name).then(|| (OsString::from(format!("--{name}")), parse_switch(value)))
+        });
+        match switch {
+            Some((name, Some(true))) => words[index] = name,
+            Some((name, Some(false))) => {
+                words.remove(index);
+                let mut position = 0;
+                words.retain(|word: &OsString| {
+                    position += 1;
+                    let is_earlier = position > from && position <= index;
+                    !(is_earlier && word.as_os_str() == OsStr::new(&name))
+                });
+                index = from;
+                continue;
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+}
+
+/// A truth value as Go's `strconv.ParseBool` reads it.
+pub(crate) fn parse_switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn command_lines_are_brought_into_form() {
+        let table = [
+            ("the verb is put in", "-t x .", "build -t x ."),
+            ("a lone context", ".", "build ."),
+            (
+                "behind the root",
+                "--root /r -t x .",
+                "--root /r build -t x .",
+            ),
+            ("behind the root with =", "--root=/r .", "--root=/r build ."),
+            (
+                "the root behind",
+                "-t x --root /r .",
+                "build -t x --root /r .",
+            ),
+            ("a verb stays", "--root /r images", "--root /r images"),
+            ("an alias is a verb", "ls", "ls"),
+            ("help stays", "--help", "--help"),
+            (
+                "a true switch",
+                "build --no-cache=true --rm=1 .",
+                "build --no-cache --rm .",
+            ),
+            (
+                "a false switch",
+                "--push --load=false --push=false .",
+                "build .",
+            ),
+            (
+                "the last one wins",
+                "--no-cache=false --no-cache .",
+                "build --no-cache .",
+            ),
+            (
+                "nonsense is left to clap",
+                "--no-cache=maybe .",
+                "build --no-cache=maybe .",
+            ),
+            (
+                "values of other flags stay",
+                "--provenance=false --pull=true .",
+                "build --provenance=false --pull=true .",
+            ),
+            (
+                "commands of run stay",
+                "run x --no-cache=true",
+                "run x --no-cache=true",
+            ),
+        ];
+        for (name, typed, expected) in table {
+            let words = std::iter::once("rbuild")
+                .chain(typed.split(' '))
+                .map(OsString::from)
+                .collect();
+            let normal = normalise(&Cli::command(), words);
+            let normal: Vec<_> = normal[1..]
+                .iter()
+                .map(|word| word.to_string_lossy())
+                .collect();
+            assert_eq!(normal.join(" "), expected, "{name}");
+        }
+    }
+}

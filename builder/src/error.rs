@@ -1,0 +1,360 @@
+//! What can go wrong in a build, as data; the terminal turns it into text.
+
+use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::graph::{Graph, StepIndex};
+use rbuild_frontend::source::{Lines, Source, Span};
+use rbuild_runner::job::CommandStatus;
+use rbuild_runner::{JobError, JobErrorKind};
+
+use crate::context::ContextError;
+use crate::download::DownloadError;
+use crate::export::ExportError;
+use crate::pull::PullError;
+use crate::select::SelectError;
+use crate::tree::TreeError;
+
+type Boxed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The Dockerfile can't be built: exit code 2 when it does not even parse.
+    #[error("{}", .diagnostic.message)]
+    Dockerfile {
+        /// What is wrong and where.
+        diagnostic: Box<Diagnostic>,
+        /// The text that the diagnostic points into.
+        source_text: Source,
+    },
+    /// A step failed.
+    #[error("{}", .failure.title)]
+    Step {
+        /// Which step.
+        failure: Box<StepFailure>,
+        /// Why.
+        #[source]
+        source: StepError,
+    },
+    /// The context or Dockerfile can't be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A base image can't be had.
+    #[error("cannot use the image `{reference}`")]
+    Image {
+        /// Name as written.
+        reference: String,
+        /// Where the Dockerfile names it, and its text.
+        place: Option<Box<(Span, Source)>>,
+        /// The way out, where one is known.
+        help: Option<String>,
+        /// The cause.
+        #[source]
+        source: Boxed,
+    },
+    /// Only root can build yet.
+    #[error("building and running as an ordinary user is not implemented yet")]
+    NotRoot,
+    /// A tag is no valid image name.
+    #[error("`{name}` is not a valid image name")]
+    Name {
+        /// As typed.
+        name: String,
+        /// The cause.
+        #[source]
+        source: Boxed,
+    },
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Boxed),
+    /// The result could not be written.
+    #[error("cannot write the output `{output}`")]
+    Export {
+        /// Which output.
+        output: String,
+        /// The cause.
+        #[source]
+        source: Boxed,
+    },
+    /// A library user forgot to call [`crate::init`] first.
+    #[error("`rbuild::init()` was not called at the start of the program")]
+    NotInitialised,
+    /// Ctrl-C, or the caller cancelled.
+    #[error("interrupted")]
+    Interrupted,
+    /// An option that this version can't honour.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+}
+
+/// Which step failed, and its place in the Dockerfile.
+#[derive(Clone, Debug)]
+pub struct StepFailure {
+    /// `RUN make`
+    pub title: String,
+    /// Stage name or number.
+    pub stage: String,
+    /// Place.
+    pub span: Span,
+    /// Lines.
+    pub lines: Lines,
+    /// Position in the build's list of steps, for its log.
+    pub step: usize,
+    /// The way out, when it takes the whole Dockerfile to know it.
+    pub help: Option<String>,
+    /// The Dockerfile; set where the failure leaves the solver.
+    pub source_text: Option<Source>,
+}
+
+/// Why one step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The command did not succeed.
+    #[error("{}", describe(*.status))]
+    Command {
+        /// How it ended.
+        status: CommandStatus,
+    },
+    /// The build ended before the step did.
+    #[error("cancelled")]
+    Cancelled,
+    /// The runner could not do it.
+    #[error(transparent)]
+    Job(JobError),
+    /// Files were not found.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The file is in the context but hidden.
+    #[error("`{path}` not found: the ignore file excludes it from the build context")]
+    Ignored {
+        /// Path as written.
+        path: String,
+    },
+    /// A tree could not be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A context can't be used.
+    #[error(transparent)]
+    Context(ContextError),
+    /// A URL could not be had.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// `ADD` of a git repository.
+    #[error("ADD from a git repository is not supported yet: `{reference}`")]
+    GitSource {
+        /// As written.
+        reference: String,
+    },
+    /// The build lacks a permission that the step asks for.
+    #[error("{what} is not allowed in this build")]
+    NotAllowed {
+        /// What was asked for.
+        what: &'static str,
+        /// What `--allow` would grant.
+        entitlement: &'static str,
+    },
+    /// `--device`
+    #[error("device `{device}` is not available: devices for RUN are not supported yet")]
+    Device {
+        /// As written.
+        device: String,
+    },
+    /// A required secret was not given.
+    #[error("secret `{id}` is required but was not given")]
+    SecretMissing {
+        /// Which.
+        id: String,
+    },
+    /// A secret's file can't be read.
+    #[error("cannot read secret `{id}` from `{path}`")]
+    SecretUnreadable {
+        /// Which.
+        id: String,
+        /// Its file.
+        path: std::path::PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A secret is larger than any real one.
+    #[error("secret `{id}` is larger than {limit} bytes")]
+    SecretTooLarge {
+        /// Which.
+        id: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A required ssh agent was not given.
+    #[error("ssh agent `{id}` is required but was not given")]
+    SshMissing {
+        /// Which.
+        id: String,
+    },
+    /// A layer in the store does not hold what was recorded of it.
+    #[error("a layer in the store is damaged: it does not hold what was recorded of it")]
+    DamagedSnapshot,
+    /// What a mount shows is not what the step's key was made of.
+    #[error("a file of the build context changed while the build was reading it")]
+    ContextChanged,
+    /// The base image's layers can't be had.
+    #[error("cannot get the image's layers")]
+    Image(#[source] Boxed),
+    /// A cache mount's directory can't be prepared.
+    #[error("cannot prepare the cache mount `{path}`")]
+    CacheMount {
+        /// Its directory.
+        path: std::path::PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A pipe or `/dev/null` could not be opened.
+    #[error("cannot set up the command's output")]
+    Pipe(#[source] rustix::io::Errno),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Boxed),
+    /// rbuild broke its own rules; please report it.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+fn describe(status: CommandStatus) -> String {
+    match status {
+        CommandStatus::Exited(code) => format!("the command exited with code {code}"),
+        CommandStatus::Signaled(signal) => format!("the command was killed by signal {signal}"),
+        CommandStatus::Cancelled => "the command was cancelled".to_owned(),
+    }
+}
+
+impl StepError {
+    pub(crate) fn store(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Store(Box::new(error))
+    }
+
+    /// The way out, where one is known.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NotAllowed { entitlement, .. } => {
+                Some(format!("if you trust this Dockerfile, build with `--allow {entitlement}`"))
+            }
+            Self::SecretMissing { id } => {
+                Some(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"))
+            }
+            Self::SshMissing { id } => Some(format!("give it with `--ssh {id}=SOCKET`")),
+            Self::Ignored { path } => Some(format!(
+                "add a line `!{}` to the ignore file, or copy something else",
+                path.trim_start_matches('/')
+            )),
+            Self::Select(SelectError::NotFound { .. }) => {
+                Some("paths are relative to the root of what is copied from; nothing outside it can be used".to_owned())
+            }
+            Self::Command { status: CommandStatus::Exited(127) } => {
+                Some("code 127 usually means that the shell did not find the command in this image".to_owned())
+            }
+            Self::Command { status: CommandStatus::Signaled(9) } => {
+                Some("signal 9 often means that the machine ran out of memory".to_owned())
+            }
+            Self::DamagedSnapshot => Some("build again with `--no-cache`: that makes the layer anew".to_owned()),
+            Self::ContextChanged => Some("build again once nothing writes to the context any more".to_owned()),
+            Self::Job(error) if error.kind == JobErrorKind::CommandNotFound => Some(
+                "nothing in the image has that path; `FROM scratch` begins with nothing at all, not even `/bin/sh`".to_owned(),
+            ),
+            Self::Job(error) if error.kind == JobErrorKind::CommandFormat && error.help.is_none() => Some(format!(
+                "this machine is {}: a program for another one does not run here; build it in a stage `FROM --platform=$BUILDPLATFORM …`",
+                crate::build::this_machine()
+            )),
+            Self::Job(error) if error.kind == JobErrorKind::NoSpace && error.help.is_none() => {
+                Some("the store's disk is full: free some space, or put the store elsewhere with `--root`".to_owned())
+            }
+            Self::Job(error) => error.help.clone(),
+            Self::Image(error) => error.downcast_ref::<PullError>().and_then(PullError::help),
+            Self::SecretUnreadable { id, .. } => {
+                Some(format!("name a file that is there with `--secret id={id},src=FILE`"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl BuildError {
+    pub(crate) fn step(graph: &Graph, index: StepIndex, source: StepError) -> Self {
+        let step = &graph.steps[index.0];
+        let stage = step
+            .stage_name
+            .clone()
+            .unwrap_or_else(|| step.stage.0.to_string());
+        let failure = StepFailure {
+            title: step.title.clone(),
+            stage,
+            span: step.span,
+            lines: step.lines,
+            step: index.0,
+            help: None,
+            source_text: None,
+        };
+        Self::Step {
+            failure: Box::new(failure),
+            source,
+        }
+    }
+
+    pub(crate) fn store(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Store(Box::new(error))
+    }
+
+    /// The same, knowing the Dockerfile that a step's place points into.
+    pub(crate) fn with_source(self, text: &Source) -> Self {
+        match self {
+            Self::Step {
+                mut failure,
+                source,
+            } => {
+                failure.source_text = Some(text.clone());
+                Self::Step { failure, source }
+            }
+            other => other,
+        }
+    }
+
+    /// The process exit code that the design gives to this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Dockerfile { diagnostic, .. }
+                if diagnostic.phase != rbuild_frontend::diagnostic::Phase::Plan =>
+            {
+                2
+            }
+            Self::Interrupted => 130,
+            _ => 1,
+        }
+    }
+
+    /// The way out, where one is known.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Dockerfile { diagnostic, .. } => diagnostic.help.clone(),
+            Self::Step { failure, source } => failure.help.clone().or_else(|| source.help()),
+            Self::Image { help, .. } => help.clone(),
+            Self::Export { source, .. } => source.downcast_ref::<ExportError>().and_then(ExportError::help),
+            Self::NotRoot => Some(
+                "run it as root: `sudo rbuild …`, or in a container whose root may mount (`--privileged`)".to_owned(),
+            ),
+            Self::Context(ContextError::NoDockerfile { .. }) => {
+                Some("name it with `-f PATH`; the context is the last argument".to_owned())
+            }
+            Self::Context(ContextError::Unsupported { .. }) => Some(
+                "name a directory: fetch or unpack the context first; a Dockerfile on stdin is read with `-f - DIRECTORY`"
+                    .to_owned(),
+            ),
+            Self::Context(ContextError::NotADirectory { .. }) => Some(
+                "the last argument is the directory that COPY reads from, often `.`".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a build says while it runs: data for the terminal, the plain log, JSON and reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::source::Source;
+
+/// Receives events; called from several threads.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The plan is known.
+    Planned {
+        /// All steps that the target needs; [`StepId`]s are positions in this list.
+        steps: Vec<StepDescription>,
+    },
+    /// A build check fired.
+    Warning {
+        /// What it says.
+        diagnostic: Diagnostic,
+        /// The Dockerfile.
+        source: Source,
+    },
+    /// Something to know once per build (network mode, isolation).
+    Notice(String),
+    /// A step's work begins (not sent for cached steps).
+    Started(StepId),
+    /// Bytes of a step's output, as written by the command.
+    Output {
+        /// Which step.
+        step: StepId,
+        /// stdout or stderr.
+        stream: Stream,
+        /// Not necessarily whole lines.
+        bytes: Vec<u8>,
+    },
+    /// A step has its result.
+    Finished {
+        /// Which step.
+        step: StepId,
+        /// How.
+        outcome: StepOutcome,
+        /// From `Started` to now.
+        duration: Duration,
+    },
+    /// Work that is not a step: a pull, an export.
+    TaskStarted {
+        /// Number of the task, unique in the build.
+        task: usize,
+        /// `pulling debian:12`, `exporting to oci archive`.
+        title: String,
+    },
+    /// A task's bytes.
+    TaskProgress {
+        /// Which task.
+        task: usize,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all, when known.
+        total: Option<u64>,
+    },
+    /// A task is over.
+    TaskFinished {
+        /// Which task.
+        task: usize,
+        /// How long it took.
+        duration: Duration,
+        /// What there is to say of it (`sha256:…`), or the error.
+        result: Result<String, String>,
+    },
+}
+
+/// Position of a step in [`Event::Planned`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepId(pub usize);
+
+/// A step for people.
+#[derive(Clone, Debug)]
+pub struct StepDescription {
+    /// Stage name, or `stage-N` when there are several stages; empty when there is one.
+    pub stage: String,
+    /// Position in the stage, from 1.
+    pub number: usize,
+    /// Steps in the stage.
+    pub of: usize,
+    /// `RUN make`
+    pub title: String,
+    /// Platform, when several are built.
+    pub platform: Option<String>,
+    /// Lines of the Dockerfile.
+    pub lines: (usize, usize),
+}
+
+/// Which of the command's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// stdout
+    Stdout,
+    /// stderr
+    Stderr,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug)]
+pub enum StepOutcome {
+    /// A record was used.
+    Cached,
+    /// It was done now.
+    Done,
+    /// It failed; the build's error says why.
+    Failed,
+    /// It was stopped because the build ended.
+    Cancelled,
+}

@@ -1,0 +1,177 @@
+//! What a build is asked to do: what was meant, not what was typed. The CLI converts its flags into these once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rbuild_frontend::graph::Network;
+use rbuild_frontend::platform::Platform;
+
+/// Everything one build is told.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// The main build context.
+    pub context: ContextSource,
+    /// `-f`; none looks for `Dockerfile`, `dockerfile`, then `Containerfile` in the context.
+    pub dockerfile: Option<DockerfileSource>,
+    /// `-t`, as typed.
+    pub tags: Vec<String>,
+    /// `--target`
+    pub target: Option<String>,
+    /// `--platform`; empty when none was given.
+    pub platforms: Vec<Platform>,
+    /// `--build-arg`, with values resolved from the environment where only a name was given.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`
+    pub annotations: Vec<(String, String)>,
+    /// `--build-context`, spec as typed.
+    pub named_contexts: BTreeMap<String, String>,
+    /// `--secret`
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: id and socket or key path.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--no-cache`
+    pub ignores_cache: bool,
+    /// `--no-cache-filter`
+    pub ignores_cache_of: Vec<String>,
+    /// `--pull`
+    pub pull: PullPolicy,
+    /// `--network`
+    pub network: Network,
+    /// `--add-host`: name and address (`host-gateway` resolved).
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`: name, soft, hard.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// `--allow`
+    pub entitlements: Vec<Entitlement>,
+    /// `--output`; empty keeps the image in the local store only.
+    pub outputs: Vec<Output>,
+    /// `--no-stat-cache`: hash every context file.
+    pub no_stat_cache: bool,
+    /// `SOURCE_DATE_EPOCH`, seconds; also from the build arg of that name.
+    pub source_date_epoch: Option<i64>,
+    /// Steps that may run at once; none is the number of CPUs.
+    pub max_parallelism: Option<usize>,
+}
+
+/// Where the main context comes from.
+#[derive(Clone, Debug)]
+pub enum ContextSource {
+    /// A directory on this machine.
+    Directory(PathBuf),
+    /// A tar archive or a lone Dockerfile, read from stdin and spooled to this file.
+    Stdin,
+    /// A git or http(s) URL.
+    Url(String),
+}
+
+impl Default for ContextSource {
+    fn default() -> Self {
+        Self::Directory(PathBuf::from("."))
+    }
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Clone, Debug)]
+pub enum DockerfileSource {
+    /// A path, relative to the working directory if it exists there, else to the context.
+    Path(PathBuf),
+    /// `-f -`
+    Stdin,
+    /// The text itself (library users).
+    Text(String),
+}
+
+/// Where a secret's value is.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Environment(String),
+}
+
+/// When base images are looked up in their registry again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Only when the store does not have them.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a build may do beyond the default sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `network.host`
+    NetworkHost,
+    /// `security.insecure`
+    SecurityInsecure,
+}
+
+/// One `--output`.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// What is written.
+    pub kind: OutputKind,
+    /// Where to; none is stdout where that makes sense.
+    pub destination: Option<PathBuf>,
+    /// `rewrite-timestamp=true`
+    pub rewrites_timestamps: bool,
+    /// `compression=`
+    pub compression: OutputCompression,
+    /// `compression-level=`
+    pub compression_level: Option<i32>,
+    /// `annotation.K=V`
+    pub annotations: Vec<(String, String)>,
+    /// `name=`: image names, as typed.
+    pub names: Vec<String>,
+}
+
+impl Output {
+    /// An output of this kind with nothing else said.
+    pub fn of_kind(kind: OutputKind) -> Self {
+        Self {
+            kind,
+            destination: None,
+            rewrites_timestamps: false,
+            compression: OutputCompression::default(),
+            compression_level: None,
+            annotations: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+}
+
+/// `type=` of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// An OCI layout in a tar archive.
+    Oci,
+    /// An OCI layout as a directory (`type=oci,tar=false`).
+    OciDirectory,
+    /// A tag in the local store.
+    Image,
+    /// The root file system as a directory.
+    Local,
+    /// The root file system as a tar archive.
+    Tar,
+}
+
+/// `compression=` of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputCompression {
+    /// gzip
+    #[default]
+    Gzip,
+    /// zstd
+    Zstd,
+    /// none
+    Uncompressed,
+}

@@ -1,0 +1,188 @@
+//! What can go wrong between us and a registry: the object, the reason, and what to do.
+
+use std::time::Duration;
+
+use oci_spec::image::Digest;
+use reqwest::StatusCode;
+
+use crate::manifest::ManifestError;
+
+/// A registry request that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The HTTP client can't be set up (no TLS trust store, for example).
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// A name that makes no URL.
+    #[error("`{url}` is not a URL that can be requested")]
+    Url {
+        /// As made from the reference.
+        url: String,
+    },
+    /// No answer: refused, unresolvable, reset, timed out, TLS.
+    #[error("cannot reach `{url}`")]
+    Unreachable {
+        /// What was requested.
+        url: String,
+        /// Why; without the URL, which would otherwise be printed twice.
+        #[source]
+        source: reqwest::Error,
+        /// True when the server speaks plain HTTP where HTTPS was tried, as far as that can be told.
+        is_tls: bool,
+    },
+    /// The connection broke in the middle of an answer, again and again.
+    #[error("the answer of `{url}` broke off after {received} bytes")]
+    BrokenOff {
+        /// What was requested.
+        url: String,
+        /// Bytes that had come.
+        received: u64,
+        /// Why.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
+    /// 404 for a manifest.
+    #[error("image `{reference}` was not found in the registry")]
+    NotFound {
+        /// Full name.
+        reference: String,
+    },
+    /// 404 for a blob that a manifest names.
+    #[error("`{url}` was not found, though a manifest names it")]
+    BlobNotFound {
+        /// What was requested.
+        url: String,
+    },
+    /// 401 or 403 after the anonymous token was shown.
+    #[error("access to `{url}` was denied{detail}")]
+    Denied {
+        /// What was requested.
+        url: String,
+        /// The registry's own words, with `: ` in front.
+        detail: String,
+    },
+    /// A challenge that can't be answered.
+    #[error("`{url}` asks for authentication that rbuild cannot give: `{challenge}`")]
+    Challenge {
+        /// What was requested.
+        url: String,
+        /// `WWW-Authenticate`.
+        challenge: String,
+    },
+    /// The token server's answer has no token.
+    #[error("the token server `{url}` gave no usable token")]
+    Token {
+        /// Where the token was asked.
+        url: String,
+    },
+    /// 429, and the wait it asks for is too long or was in vain.
+    #[error("`{url}` answers that there were too many requests")]
+    TooManyRequests {
+        /// What was requested.
+        url: String,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// Any other status.
+    #[error("`{url}` answered {status}{detail}")]
+    Status {
+        /// What was requested.
+        url: String,
+        /// Its status.
+        status: StatusCode,
+        /// The registry's own words, with `: ` in front.
+        detail: String,
+    },
+    /// More bytes than allowed or announced.
+    #[error("`{url}` sends more than the {limit} bytes that were expected")]
+    TooLarge {
+        /// What was requested.
+        url: String,
+        /// What was expected.
+        limit: u64,
+    },
+    /// A complete answer with fewer bytes than announced.
+    #[error("`{url}` sent {actual} bytes where {expected} were announced")]
+    TooShort {
+        /// What was requested.
+        url: String,
+        /// By the descriptor.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// Content that is not what its digest says.
+    #[error(
+        "`{url}` does not have the digest it should have: expected `{expected}`, got `{actual}`"
+    )]
+    WrongDigest {
+        /// What was requested.
+        url: String,
+        /// From the reference, descriptor or header.
+        expected: Digest,
+        /// Of the bytes.
+        actual: Digest,
+    },
+    /// A manifest that is none, or of a kind that is not supported.
+    #[error("`{url}` did not give a usable manifest")]
+    Manifest {
+        /// What was requested.
+        url: String,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// Writing what came.
+    #[error("cannot store what `{url}` sends")]
+    Store {
+        /// What was requested.
+        url: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RegistryError {
+    /// Whether the same request may succeed a little later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::BrokenOff { .. }
+            | Self::TooShort { .. }
+            | Self::TooManyRequests { .. } => true,
+            Self::Status { status, .. } => matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { is_tls: true, .. } => Some(
+                "registries are spoken to over HTTPS unless they are on this machine (localhost); \
+                 check the name, the port and the certificate"
+                    .to_owned(),
+            ),
+            Self::Unreachable { .. } | Self::BrokenOff { .. } | Self::TooShort { .. } => {
+                Some("check the name, the network and the proxy variables (HTTPS_PROXY, NO_PROXY)".to_owned())
+            }
+            Self::NotFound { .. } => Some(
+                "check the spelling and the tag; a name without a registry is looked up on docker.io".to_owned(),
+            ),
+            Self::Denied { .. } | Self::Challenge { .. } => Some(
+                "the image may not exist or may need a login; requests are anonymous in this version".to_owned(),
+            ),
+            Self::TooManyRequests { retry_after, .. } => Some(match retry_after {
+                Some(wait) => format!("the registry asks to wait {} seconds", wait.as_secs()),
+                None => "try again later, or use a mirror".to_owned(),
+            }),
+            Self::WrongDigest { .. } | Self::TooLarge { .. } | Self::Manifest { .. } => Some(
+                "the registry or something in between (a proxy, a login page) answers wrongly; nothing was kept"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}

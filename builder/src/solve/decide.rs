@@ -1,0 +1,116 @@
+//! Which steps a build needs, and which of them the cache already has: a pure decision over the graph.
+//!
+//! A step's record may be taken by its definition key only when no ancestor runs in this build. So a record that
+//! was found is given up again when something it stands on turns out to be missing: no build ever mixes an old
+//! child with a new parent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rbuild_cache::StepRecord;
+use rbuild_frontend::graph::{Graph, Operation, StepIndex};
+
+use super::dependencies;
+
+/// What becomes of one needed step.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    /// Its record was found by the definition key.
+    Hit(Box<StepRecord>),
+    /// A base image.
+    Image,
+    /// It has to be looked up by its result key, and run if that misses.
+    Miss,
+}
+
+/// The fates of all needed steps.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    needed: BTreeMap<StepIndex, Fate>,
+}
+
+impl Decision {
+    /// Needed steps in topological order.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = (StepIndex, Fate)> + '_ {
+        self.needed
+            .iter()
+            .map(|(index, fate)| (*index, fate.clone()))
+    }
+
+    /// Whether the step, or something that stands on it, came from the cache.
+    pub(crate) fn is_cached(&self, index: StepIndex) -> bool {
+        matches!(self.needed.get(&index), None | Some(Fate::Hit(_)))
+    }
+}
+
+/// Decides for `target`; `lookup` finds a record by a step's definition key and is asked at most once a step.
+pub(crate) fn decide(
+    graph: &Graph,
+    target: StepIndex,
+    lookup: impl Fn(StepIndex) -> Option<StepRecord>,
+) -> Decision {
+    let mut found: BTreeMap<StepIndex, Option<StepRecord>> = BTreeMap::new();
+    let mut refused: BTreeSet<StepIndex> = forced(graph);
+    loop {
+        let mut needed = BTreeMap::new();
+        let mut open = vec![target];
+        while let Some(index) = open.pop() {
+            if needed.contains_key(&index) {
+                continue;
+            }
+            let fate = if matches!(graph.steps[index.0].operation, Operation::Image(_)) {
+                Fate::Image
+            } else if refused.contains(&index) {
+                Fate::Miss
+            } else {
+                match found.entry(index).or_insert_with(|| lookup(index)) {
+                    Some(record) => Fate::Hit(Box::new(record.clone())),
+                    None => Fate::Miss,
+                }
+            };
+            if matches!(fate, Fate::Miss) {
+                open.extend(dependencies(graph, index));
+            }
+            needed.insert(index, fate);
+        }
+        let given_up: Vec<StepIndex> = stand_on(graph, &missing(&needed))
+            .into_iter()
+            .filter(|index| matches!(needed.get(index), Some(Fate::Hit(_))))
+            .collect();
+        if given_up.is_empty() {
+            return Decision { needed };
+        }
+        refused.extend(given_up);
+    }
+}
+
+fn missing(needed: &BTreeMap<StepIndex, Fate>) -> BTreeSet<StepIndex> {
+    needed
+        .iter()
+        .filter(|(_, fate)| matches!(fate, Fate::Miss))
+        .map(|(index, _)| *index)
+        .collect()
+}
+
+/// Steps that must not be taken by definition key: told to ignore the cache, or standing on one that is.
+fn forced(graph: &Graph) -> BTreeSet<StepIndex> {
+    let told = (0..graph.steps.len())
+        .map(StepIndex)
+        .filter(|index| graph.steps[index.0].ignores_cache)
+        .collect::<BTreeSet<_>>();
+    let mut all = stand_on(graph, &told);
+    all.extend(told);
+    all
+}
+
+/// Every step with an ancestor in `below`.
+fn stand_on(graph: &Graph, below: &BTreeSet<StepIndex>) -> BTreeSet<StepIndex> {
+    let mut above = BTreeSet::new();
+    for index in (0..graph.steps.len()).map(StepIndex) {
+        let touches =
+            |dependency: &StepIndex| below.contains(dependency) || above.contains(dependency);
+        if dependencies(graph, index).iter().any(touches) {
+            above.insert(index);
+        }
+    }
+    above
+}

@@ -1,0 +1,301 @@
+//! One step that the definition key did not find: result key, then the work itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rbuild_cache::{Chain, StepKey, StepLock, StepRecord};
+use rbuild_frontend::graph::{Operation, StepIndex};
+
+use super::inputs::{self, Reading};
+use super::{Solver, StepResult};
+use crate::error::{BuildError, StepError};
+use crate::event::{Event, StepOutcome};
+use crate::keys::{InputKey, ParentKey, step_key};
+use crate::steps;
+
+/// First pause before a busy step's lock is asked for again.
+const FIRST_LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest such pause: how late a waiting build may notice that the other is done.
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the steps' rooms give back: a layer in the store, on top of what.
+pub(crate) struct Made {
+    pub(crate) layer: rbuild_cache::Layer,
+    /// Inputs as they really were, when they changed while they were read.
+    pub(crate) inputs: Option<Vec<InputKey>>,
+}
+
+impl Solver {
+    /// Takes the result that the parents' real content leads to, or does the work.
+    pub(super) async fn take_or_run(
+        self: &Arc<Self>,
+        index: StepIndex,
+        results: &BTreeMap<StepIndex, StepResult>,
+    ) -> Result<StepResult, BuildError> {
+        let step = &self.graph.steps[index.0];
+        if let Operation::Image(reference) = &step.operation {
+            return self.image(index, reference).await;
+        }
+        let parent = step
+            .parent
+            .map(|parent| results[&parent].chain.clone())
+            .unwrap_or_default();
+        let started = Instant::now();
+        let resolved = {
+            let (solver, results) = (Arc::clone(self), results.clone());
+            self.workspace
+                .blocking(move || {
+                    inputs::resolve(
+                        &solver.graph,
+                        &solver.workspace,
+                        index,
+                        &solver.prepared[index.0],
+                        &results,
+                    )
+                })
+                .await
+                .map_err(|error| BuildError::step(&self.graph, index, error))?
+        };
+        let (readings, input_keys): (Vec<Reading>, Vec<InputKey>) = resolved.into_iter().unzip();
+        let stands_as_planned = results.values().all(|result| result.is_as_planned);
+        let keys = Keys::new(self, index, &parent, &input_keys, stands_as_planned);
+        let Some(_lock) = self.lock_step(&keys.result).await? else {
+            return Err(BuildError::Interrupted);
+        };
+        if !step.ignores_cache
+            && let Some(chain) = self.find(&keys, &parent)?
+        {
+            self.finished_from_cache(index);
+            return Ok(StepResult {
+                chain,
+                is_as_planned: stands_as_planned,
+            });
+        }
+        self.workspace.emit(Event::Started(self.id(index)));
+        let made = self.work(index, &parent, readings, results).await;
+        let duration = started.elapsed();
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let is_cancelled = matches!(error, StepError::Cancelled);
+                let outcome = if is_cancelled {
+                    StepOutcome::Cancelled
+                } else {
+                    StepOutcome::Failed
+                };
+                self.workspace.emit(Event::Finished {
+                    step: self.id(index),
+                    outcome,
+                    duration,
+                });
+                if is_cancelled {
+                    return Err(BuildError::Interrupted);
+                }
+                return Err(BuildError::step(&self.graph, index, error));
+            }
+        };
+        let keys = match &made.inputs {
+            Some(changed) => Keys::new(self, index, &parent, changed, false),
+            None => keys,
+        };
+        let chain = parent.with(made.layer.clone());
+        self.record(&keys, &chain, &made, &step.title, duration)?;
+        super::lock(&self.counts).done += 1;
+        self.workspace.emit(Event::Finished {
+            step: self.id(index),
+            outcome: StepOutcome::Done,
+            duration,
+        });
+        Ok(StepResult {
+            chain,
+            is_as_planned: keys.definition.is_some(),
+        })
+    }
+
+    async fn image(
+        &self,
+        index: StepIndex,
+        reference: &rbuild_frontend::graph::ImageReference,
+    ) -> Result<StepResult, BuildError> {
+        let started = Instant::now();
+        self.workspace.emit(Event::Started(self.id(index)));
+        let platform = &self.graph.steps[index.0].platform;
+        let chain = self.workspace.image_chain(reference, platform).await;
+        let outcome = match &chain {
+            Ok(_) => StepOutcome::Done,
+            Err(StepError::Cancelled) => StepOutcome::Cancelled,
+            Err(_) => StepOutcome::Failed,
+        };
+        self.workspace.emit(Event::Finished {
+            step: self.id(index),
+            outcome,
+            duration: started.elapsed(),
+        });
+        let chain = chain.map_err(|error| match error {
+            StepError::Cancelled => BuildError::Interrupted,
+            error => BuildError::step(&self.graph, index, error),
+        })?;
+        self.workspace.hold(&chain)?;
+        Ok(StepResult {
+            chain,
+            is_as_planned: true,
+        })
+    }
+
+    /// Waits while another process does this very step, to take its result afterwards. None when the build ends first.
+    ///
+    /// Asks again and again instead of blocking: a build that was interrupted must not wait for a stranger's step.
+    async fn lock_step(&self, key: &StepKey) -> Result<Option<StepLock>, BuildError> {
+        let mut pause = FIRST_LOCK_PAUSE;
+        loop {
+            if let Some(lock) = self
+                .workspace
+                .store
+                .try_step_lock(key)
+                .map_err(BuildError::store)?
+            {
+                return Ok(Some(lock));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_LOCK_PAUSE),
+                () = self.workspace.cancel.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// A record under the result key; for `COPY --link` also the layer alone, whatever is below.
+    fn find(&self, keys: &Keys, parent: &Chain) -> Result<Option<Chain>, BuildError> {
+        let workspace = &self.workspace;
+        if let Some(record) = workspace
+            .lease
+            .lookup(&keys.result)
+            .map_err(BuildError::store)?
+        {
+            // The next build finds it at once, whatever way this one took.
+            if let Some(definition) = &keys.definition {
+                let keys = std::slice::from_ref(definition);
+                workspace
+                    .store
+                    .record(keys, &record)
+                    .map_err(BuildError::store)?;
+            }
+            return Ok(Some(record.chain));
+        }
+        let Some(independent) = &keys.independent else {
+            return Ok(None);
+        };
+        let Some(record) = workspace
+            .lease
+            .lookup(independent)
+            .map_err(BuildError::store)?
+        else {
+            return Ok(None);
+        };
+        let mut chain = parent.clone();
+        chain.0.extend(record.chain.0.iter().cloned());
+        let record = StepRecord {
+            chain: chain.clone(),
+            ..record
+        };
+        workspace
+            .store
+            .record(&keys.of_step(), &record)
+            .map_err(BuildError::store)?;
+        Ok(Some(chain))
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        index: StepIndex,
+        parent: &Chain,
+        readings: Vec<Reading>,
+        results: &BTreeMap<StepIndex, StepResult>,
+    ) -> Result<Made, StepError> {
+        let job = steps::StepJob {
+            solver: Arc::clone(self),
+            index,
+            parent: parent.clone(),
+            readings,
+            chains: results
+                .iter()
+                .map(|(index, result)| (*index, result.chain.clone()))
+                .collect(),
+        };
+        steps::carry_out(job).await
+    }
+
+    fn record(
+        &self,
+        keys: &Keys,
+        chain: &Chain,
+        made: &Made,
+        title: &str,
+        duration: Duration,
+    ) -> Result<(), BuildError> {
+        let store = &self.workspace.store;
+        let record = StepRecord {
+            chain: chain.clone(),
+            parts: Vec::new(),
+            title: title.to_owned(),
+            created: made.layer.created,
+            cost_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        };
+        store
+            .record(&keys.of_step(), &record)
+            .map_err(BuildError::store)?;
+        if let Some(independent) = &keys.independent {
+            let alone = StepRecord {
+                chain: Chain::empty().with(made.layer.clone()),
+                ..record
+            };
+            store
+                .record(std::slice::from_ref(independent), &alone)
+                .map_err(BuildError::store)?;
+        }
+        Ok(())
+    }
+}
+
+/// The keys that a step's record is written under.
+struct Keys {
+    /// None when what was read, here or below, differs from what the definition key was made of.
+    definition: Option<StepKey>,
+    result: StepKey,
+    /// For `COPY --link`.
+    independent: Option<StepKey>,
+}
+
+impl Keys {
+    fn new(
+        solver: &Solver,
+        index: StepIndex,
+        parent: &Chain,
+        inputs: &[InputKey],
+        is_as_planned: bool,
+    ) -> Self {
+        let step = &solver.graph.steps[index.0];
+        let settings = &solver.workspace.settings;
+        let is_linked = matches!(&step.operation, Operation::Copy(copy) if copy.is_linked);
+        Self {
+            definition: is_as_planned.then(|| solver.definition_keys[index.0]),
+            result: step_key(
+                step,
+                &ParentKey::Content(parent.content_chain()),
+                inputs,
+                settings,
+            ),
+            independent: is_linked
+                .then(|| step_key(step, &ParentKey::Independent, inputs, settings)),
+        }
+    }
+
+    fn of_step(&self) -> Vec<StepKey> {
+        self.definition
+            .iter()
+            .copied()
+            .chain([self.result])
+            .collect()
+    }
+}

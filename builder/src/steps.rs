@@ -1,0 +1,47 @@
+//! The work of single steps: jobs for the runner, made from planned steps.
+
+mod cache_mounts;
+mod copy;
+mod files;
+mod mounts;
+mod run;
+mod seal;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbuild_cache::Chain;
+use rbuild_frontend::graph::{Operation, StepIndex};
+
+use crate::error::StepError;
+use crate::solve::{Made, Reading, Solver};
+
+/// Everything one step needs to be done.
+pub(crate) struct StepJob {
+    pub(crate) solver: Arc<Solver>,
+    pub(crate) index: StepIndex,
+    /// What it starts from.
+    pub(crate) parent: Chain,
+    /// What it reads, resolved, in the order of its sources or mounts.
+    pub(crate) readings: Vec<Reading>,
+    /// Results of the steps it depends on.
+    pub(crate) chains: BTreeMap<StepIndex, Chain>,
+}
+
+impl StepJob {
+    pub(crate) fn operation(&self) -> &Operation {
+        &self.solver.graph.steps[self.index.0].operation
+    }
+}
+
+/// Does the work and commits the layer.
+pub(crate) async fn carry_out(job: StepJob) -> Result<Made, StepError> {
+    match job.operation() {
+        Operation::Run(_) => run::run(job).await,
+        Operation::Copy(_) | Operation::Workdir { .. } => {
+            let workspace = Arc::clone(&job.solver.workspace);
+            workspace.blocking(move || files::change(&job)).await
+        }
+        Operation::Image(_) => Err(StepError::Internal("an image step has no work of its own")),
+    }
+}

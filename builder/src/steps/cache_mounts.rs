@@ -1,0 +1,210 @@
+//! `RUN --mount=type=cache`: a directory of the store, prepared once when it is fresh.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use rbuild_cache::CacheMountGuard;
+use rbuild_frontend::graph::{Input, MountKind, Run, Sharing};
+use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMountKind, SourceRoot};
+
+use super::{StepJob, copy, mounts};
+use crate::error::StepError;
+use crate::solve::Reading;
+
+/// The cache mounts of one step, held while it runs.
+#[derive(Debug, Default)]
+pub(super) struct CacheMounts {
+    /// By identity: a step that names one twice holds it once.
+    guards: BTreeMap<String, CacheMountGuard>,
+    /// Identity of the mount at each position.
+    identities: BTreeMap<usize, String>,
+}
+
+impl CacheMounts {
+    /// What the mount at `position` shows.
+    pub(super) fn mount(&self, position: usize, is_read_only: bool) -> SandboxMountKind {
+        let guard = &self.guards[&self.identities[&position]];
+        let access = if is_read_only {
+            Access::ReadOnly
+        } else {
+            Access::Shared
+        };
+        SandboxMountKind::Directory {
+            root: guard.path().to_owned(),
+            source: Vec::new(),
+            access,
+        }
+    }
+}
+
+/// Takes all cache mounts of a step, in the order of their identities, so that two steps never wait for one another.
+pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<CacheMounts, StepError> {
+    let workspace = &job.solver.workspace;
+    let mut mounts = CacheMounts::default();
+    let mut wanted: BTreeMap<String, (usize, rbuild_cache::Sharing)> = BTreeMap::new();
+    for (position, mount) in run.mounts.iter().enumerate() {
+        let MountKind::Cache {
+            id,
+            sharing,
+            from,
+            source,
+            uid,
+            gid,
+            mode,
+            ..
+        } = &mount.kind
+        else {
+            continue;
+        };
+        let identity = identity(
+            id,
+            from,
+            source,
+            &job.readings[position],
+            (*uid, *gid, *mode),
+        );
+        let entry = wanted
+            .entry(identity.clone())
+            .or_insert((position, rbuild_cache::Sharing::Shared));
+        entry.1 = stronger(entry.1, *sharing);
+        mounts.identities.insert(position, identity);
+    }
+    for (identity, (position, sharing)) in wanted {
+        let is_cancelled = || workspace.cancel.is_cancelled();
+        let guard = workspace
+            .store
+            .lock_cache_mount(&identity, sharing, is_cancelled);
+        let mut guard = guard
+            .map_err(StepError::store)?
+            .ok_or(StepError::Cancelled)?;
+        if guard.is_new() {
+            fill_new(
+                job,
+                &run.mounts[position].kind,
+                &job.readings[position],
+                &guard,
+            )?;
+            guard.mark_prepared().map_err(StepError::store)?;
+        }
+        mounts.guards.insert(identity, guard);
+    }
+    Ok(mounts)
+}
+
+fn stronger(held: rbuild_cache::Sharing, asked: Sharing) -> rbuild_cache::Sharing {
+    match (held, asked) {
+        (rbuild_cache::Sharing::Locked, _) | (_, Sharing::Locked) => rbuild_cache::Sharing::Locked,
+        (rbuild_cache::Sharing::Private, _) | (_, Sharing::Private) => {
+            rbuild_cache::Sharing::Private
+        }
+        (rbuild_cache::Sharing::Shared, Sharing::Shared) => rbuild_cache::Sharing::Shared,
+    }
+}
+
+fn fill_new(
+    job: &StepJob,
+    kind: &MountKind,
+    reading: &Reading,
+    guard: &CacheMountGuard,
+) -> Result<(), StepError> {
+    match kind {
+        MountKind::Cache {
+            from: Input::Empty,
+            uid,
+            gid,
+            mode,
+            ..
+        } => give_attributes(guard, *uid, *gid, *mode),
+        MountKind::Cache { from, .. } => fill(job, from, reading, guard),
+        _ => Err(StepError::Internal("not a cache mount")),
+    }
+}
+
+/// The directory's identity: the id, and what its first content is made of when that is given.
+fn identity(
+    id: &str,
+    from: &Input,
+    source: &str,
+    reading: &Reading,
+    attributes: (u32, u32, u32),
+) -> String {
+    let mut key = rbuild_cache::KeyEncoder::new("cache-mount", 1);
+    key.text("id", id);
+    if let Reading::Context(found) = reading {
+        key.text("source", source);
+        key.bytes("content", &crate::select::digest(found).0);
+    } else if *from == Input::Empty {
+        let (uid, gid, mode) = attributes;
+        key.number("uid", u64::from(uid));
+        key.number("gid", u64::from(gid));
+        key.number("mode", u64::from(mode));
+    }
+    key.finish().to_string()
+}
+
+fn give_attributes(
+    guard: &CacheMountGuard,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+) -> Result<(), StepError> {
+    let failed = |source| StepError::CacheMount {
+        path: guard.path().to_owned(),
+        source,
+    };
+    chown(guard.path(), Some(uid), Some(gid)).map_err(failed)?;
+    std::fs::set_permissions(guard.path(), std::fs::Permissions::from_mode(mode)).map_err(failed)
+}
+
+/// Copies the first content in, through an overlay-less root whose upper directory becomes the mount's content.
+fn fill(
+    job: &StepJob,
+    from: &Input,
+    reading: &Reading,
+    guard: &CacheMountGuard,
+) -> Result<(), StepError> {
+    let Reading::Context(found) = reading else {
+        return Err(StepError::Internal(
+            "a cache mount's first content was not selected",
+        ));
+    };
+    let workspace = &job.solver.workspace;
+    let failed = |source| StepError::CacheMount {
+        path: guard.path().to_owned(),
+        source,
+    };
+    let content = match from {
+        Input::Step(step) => {
+            let scratch = workspace.scratch("mirror")?;
+            let request = FileJob {
+                root: OverlaySpec {
+                    lowers: Vec::new(),
+                    scratch: scratch.clone(),
+                },
+                sources: vec![SourceRoot::Chain {
+                    lowers: job.chains[step].snapshot_paths(&workspace.store),
+                    scratch: workspace.scratch("source")?,
+                }],
+                operations: copy::mirror(found, false),
+            };
+            workspace.change_files(request)?;
+            scratch.join("upper")
+        }
+        _ => mounts::mirror(job, from, found)?,
+    };
+    let content = content.join(String::from_utf8_lossy(copy::MIRROR_NAME).as_ref());
+    if !content.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(&content).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        std::fs::rename(entry.path(), guard.path().join(entry.file_name())).map_err(failed)?;
+    }
+    let metadata = std::fs::metadata(&content).map_err(failed)?;
+    give_attributes(
+        guard,
+        metadata.uid(),
+        metadata.gid(),
+        metadata.mode() & 0o7777,
+    )
+}

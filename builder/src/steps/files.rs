@@ -1,0 +1,45 @@
+//! Steps that change files without running anything: `COPY`, `ADD`, `WORKDIR`.
+
+use rbuild_cache::Chain;
+use rbuild_frontend::graph::Operation;
+use rbuild_runner::job::{FileJob, FileOperation, OverlaySpec};
+
+use super::{StepJob, copy, seal};
+use crate::error::StepError;
+use crate::solve::Made;
+
+/// Runs the step's file job and commits its layer. Blocks.
+pub(super) fn change(job: &StepJob) -> Result<Made, StepError> {
+    let workspace = &job.solver.workspace;
+    let scratch = workspace.scratch("files")?;
+    let mut plan = match job.operation() {
+        Operation::Workdir { path, owner } => copy::CopyPlan::of(FileOperation::MakeDirectory {
+            path: path.clone().into_bytes(),
+            owner: owner.clone().into_bytes(),
+            mtime: workspace.source_date_epoch,
+        }),
+        Operation::Copy(copy) => copy::plan(job, copy)?,
+        Operation::Run(_) | Operation::Image(_) => {
+            return Err(StepError::Internal("not a step that changes files"));
+        }
+    };
+    let is_linked = matches!(job.operation(), Operation::Copy(copy) if copy.is_linked);
+    let below = if is_linked {
+        Chain::default()
+    } else {
+        job.parent.clone()
+    };
+    let root = OverlaySpec {
+        lowers: below.snapshot_paths(&workspace.store),
+        scratch: scratch.clone(),
+    };
+    let request = FileJob {
+        root,
+        sources: plan.sources.clone(),
+        operations: std::mem::take(&mut plan.operations),
+    };
+    let outcome = workspace.change_files(request)?;
+    let inputs = plan.inputs_if_changed(&outcome.copied)?;
+    let layer = seal::commit(workspace, &scratch.join("upper"), outcome.layer)?;
+    Ok(Made { layer, inputs })
+}

@@ -1,0 +1,244 @@
+//! `RUN --mount`: what each mount shows, made ready on this machine.
+
+use rbuild_frontend::graph::{Input, Mount, MountKind, Run};
+use rbuild_runner::job::{
+    Access, FileJob, OverlaySpec, SandboxMount, SandboxMountKind, SourceRoot,
+};
+
+use super::{StepJob, cache_mounts, copy};
+use crate::error::StepError;
+use crate::options::SecretSource;
+use crate::select::Selected;
+use crate::solve::Reading;
+
+/// Tells a command where its ssh agent listens.
+const SSH_VARIABLE: &str = "SSH_AUTH_SOCK";
+
+/// Largest secret that is read; the reference's limit.
+const MAX_SECRET_SIZE: u64 = 500 << 10;
+
+/// The mounts of one step, ready for the sandbox.
+#[derive(Debug, Default)]
+pub(super) struct PreparedMounts {
+    pub(super) mounts: Vec<SandboxMount>,
+    /// Variables that secrets and agents set.
+    pub(super) environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Held while the command runs.
+    pub(super) caches: cache_mounts::CacheMounts,
+}
+
+/// Prepares all mounts of a step.
+pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<PreparedMounts, StepError> {
+    let caches = cache_mounts::prepare(job, run)?;
+    let mut prepared = PreparedMounts::default();
+    for (position, mount) in run.mounts.iter().enumerate() {
+        let kind = match &mount.kind {
+            MountKind::Cache { is_read_only, .. } => Some(caches.mount(position, *is_read_only)),
+            _ => one(job, run, mount, &job.readings[position], &mut prepared)?,
+        };
+        if let Some(kind) = kind {
+            let target = mount.target.clone().into_bytes();
+            prepared.mounts.push(SandboxMount { target, kind });
+        }
+    }
+    prepared.caches = caches;
+    Ok(prepared)
+}
+
+fn one(
+    job: &StepJob,
+    run: &Run,
+    mount: &Mount,
+    reading: &Reading,
+    prepared: &mut PreparedMounts,
+) -> Result<Option<SandboxMountKind>, StepError> {
+    match &mount.kind {
+        MountKind::Bind {
+            from,
+            source,
+            is_read_only,
+        } => bind(job, from, source, *is_read_only, reading).map(Some),
+        MountKind::Cache { .. } => Err(StepError::Internal("cache mounts are prepared together")),
+        MountKind::Tmpfs { size, is_read_only } => Ok(Some(SandboxMountKind::Tmpfs {
+            size: *size,
+            is_read_only: *is_read_only,
+        })),
+        MountKind::Secret {
+            id,
+            environment,
+            is_required,
+            uid,
+            gid,
+            mode,
+        } => {
+            let value = secret(job, id)?;
+            if value.is_none() && *is_required {
+                return Err(StepError::SecretMissing { id: id.clone() });
+            }
+            if let Some(name) = environment {
+                let value = value.clone().unwrap_or_default();
+                prepared
+                    .environment
+                    .push((name.clone().into_bytes(), value));
+            }
+            let has_file = !mount.target.is_empty();
+            Ok(value
+                .filter(|_| has_file)
+                .map(|content| SandboxMountKind::File {
+                    content,
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                }))
+        }
+        MountKind::Ssh {
+            id, is_required, ..
+        } => ssh(job, run, mount, id, *is_required, prepared),
+    }
+}
+
+fn secret(job: &StepJob, id: &str) -> Result<Option<Vec<u8>>, StepError> {
+    match job.solver.workspace.options.secrets.get(id) {
+        None => Ok(None),
+        Some(SecretSource::Environment(name)) => {
+            use std::os::unix::ffi::OsStringExt;
+            Ok(std::env::var_os(name).map(OsStringExt::into_vec))
+        }
+        Some(SecretSource::File(path)) => {
+            use std::io::Read;
+            let failed = |source| StepError::SecretUnreadable {
+                id: id.to_owned(),
+                path: path.clone(),
+                source,
+            };
+            let mut content = Vec::new();
+            let file = std::fs::File::open(path).map_err(failed)?;
+            file.take(MAX_SECRET_SIZE + 1)
+                .read_to_end(&mut content)
+                .map_err(failed)?;
+            if content.len() as u64 > MAX_SECRET_SIZE {
+                return Err(StepError::SecretTooLarge {
+                    id: id.to_owned(),
+                    limit: MAX_SECRET_SIZE,
+                });
+            }
+            Ok(Some(content))
+        }
+    }
+}
+
+fn ssh(
+    job: &StepJob,
+    run: &Run,
+    mount: &Mount,
+    id: &str,
+    is_required: bool,
+    prepared: &mut PreparedMounts,
+) -> Result<Option<SandboxMountKind>, StepError> {
+    let Some(socket) = job.solver.workspace.options.ssh.get(id) else {
+        if is_required {
+            return Err(StepError::SshMissing { id: id.to_owned() });
+        }
+        return Ok(None);
+    };
+    let (Some(root), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(StepError::SshMissing { id: id.to_owned() });
+    };
+    let is_known = run.environment.iter().any(|(name, _)| name == SSH_VARIABLE)
+        || prepared
+            .environment
+            .iter()
+            .any(|(name, _)| name == SSH_VARIABLE.as_bytes());
+    if !is_known {
+        prepared
+            .environment
+            .push((SSH_VARIABLE.into(), mount.target.clone().into_bytes()));
+    }
+    Ok(Some(SandboxMountKind::Directory {
+        root: root.to_owned(),
+        source: std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec(),
+        access: Access::Shared,
+    }))
+}
+
+fn bind(
+    job: &StepJob,
+    from: &Input,
+    source: &str,
+    is_read_only: bool,
+    reading: &Reading,
+) -> Result<SandboxMountKind, StepError> {
+    let workspace = &job.solver.workspace;
+    match from {
+        Input::Step(step) => Ok(SandboxMountKind::Chain {
+            lowers: job.chains[step].snapshot_paths(&workspace.store),
+            source: source.trim_start_matches('/').into(),
+            access: if is_read_only {
+                Access::ReadOnly
+            } else {
+                Access::Discarded(workspace.scratch("bind")?)
+            },
+            scratch: workspace.scratch("bind")?,
+        }),
+        Input::Context | Input::NamedContext(_) => {
+            let Reading::Context(found) = reading else {
+                return Err(StepError::Internal("a context mount was not selected"));
+            };
+            let root = mirror(job, from, found)?;
+            let access = if is_read_only {
+                Access::ReadOnly
+            } else {
+                Access::Discarded(workspace.scratch("bind")?)
+            };
+            Ok(SandboxMountKind::Directory {
+                root,
+                source: copy::MIRROR_NAME.to_vec(),
+                access,
+            })
+        }
+        Input::Empty => {
+            let root = workspace.scratch("bind")?;
+            let access = if is_read_only {
+                Access::ReadOnly
+            } else {
+                Access::Discarded(workspace.scratch("bind")?)
+            };
+            Ok(SandboxMountKind::Directory {
+                root,
+                source: Vec::new(),
+                access,
+            })
+        }
+    }
+}
+
+/// Copies what was selected from a context into a directory of the lease: a mount then shows exactly what the key
+/// was made of, without ignored files and with root as the owner.
+pub(super) fn mirror(
+    job: &StepJob,
+    from: &Input,
+    found: &[Selected],
+) -> Result<std::path::PathBuf, StepError> {
+    let workspace = &job.solver.workspace;
+    let scratch = workspace.scratch("mirror")?;
+    let root = match from {
+        Input::NamedContext(name) => workspace.contexts.named(name),
+        _ => workspace.contexts.main(),
+    }
+    .map_err(StepError::Context)?
+    .root()
+    .to_owned();
+    let request = FileJob {
+        root: OverlaySpec {
+            lowers: Vec::new(),
+            scratch: scratch.clone(),
+        },
+        sources: vec![SourceRoot::Directory(root)],
+        operations: copy::mirror(found, true),
+    };
+    let outcome = workspace.change_files(request)?;
+    if !copy::is_as_selected(found, &outcome.copied) {
+        return Err(StepError::ContextChanged);
+    }
+    Ok(scratch.join("upper"))
+}

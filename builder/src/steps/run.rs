@@ -1,0 +1,254 @@
+//! `RUN`: a job for the sandbox, its output as events, its upper directory as a layer.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rbuild_frontend::graph::{Network, Operation, Run, Security};
+use rbuild_runner::Stdio;
+use rbuild_runner::job::{CommandStatus, Confinement, OverlaySpec, ProvidedFile, Rlimit, RunJob};
+
+use super::cache_mounts::CacheMounts;
+use super::{StepJob, mounts, seal};
+use crate::build::Workspace;
+use crate::error::StepError;
+use crate::event::{Event, StepId, Stream};
+use crate::options::Entitlement;
+use crate::solve::Made;
+
+/// Size of `/dev/shm` when none is asked for: Docker's default.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// Bytes read of a command's output at once.
+const OUTPUT_BUFFER: usize = 32 << 10;
+
+/// Runs the command and commits what it left.
+pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
+    let workspace = Arc::clone(&job.solver.workspace);
+    let step = job.solver.id(job.index);
+    let job = Arc::new(job);
+    let prepared = {
+        let job = Arc::clone(&job);
+        workspace.blocking(move || prepare(&job)).await?
+    };
+    let Prepared {
+        request,
+        scratch,
+        caches,
+    } = prepared;
+    let (stdio, readers) = output_pipes(&workspace, step)?;
+    let handle = workspace
+        .spawner
+        .run(request, stdio)
+        .map_err(StepError::Job)?;
+    let canceller = handle.canceller();
+    let waiting = workspace.tasks.spawn_blocking(move || handle.wait());
+    tokio::pin!(waiting);
+    let outcome = tokio::select! {
+        outcome = &mut waiting => outcome,
+        () = workspace.cancel.cancelled() => {
+            canceller.cancel();
+            waiting.await
+        }
+    };
+    for reader in readers {
+        // A reader ends when the last holder of the pipe is gone; its result is nothing but the end.
+        let _ = reader.await;
+    }
+    let outcome =
+        outcome.map_err(|_| StepError::Internal("the thread that waits for a command died"))?;
+    let outcome = outcome.map_err(StepError::Job)?;
+    drop(caches);
+    match outcome.status {
+        CommandStatus::Exited(0) => {}
+        CommandStatus::Cancelled => return Err(StepError::Cancelled),
+        status => return Err(StepError::Command { status }),
+    }
+    let Some(sealed) = outcome.layer else {
+        return Err(StepError::Internal("the runner returned no layer"));
+    };
+    let layer = workspace
+        .clone()
+        .blocking(move || seal::commit(&workspace, &scratch.join("upper"), sealed))
+        .await?;
+    Ok(Made {
+        layer,
+        inputs: None,
+    })
+}
+
+/// A job that is ready to go, and what must stay alive while it runs.
+struct Prepared {
+    request: RunJob,
+    scratch: std::path::PathBuf,
+    caches: CacheMounts,
+}
+
+fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
+    let Operation::Run(run) = job.operation() else {
+        return Err(StepError::Internal("not a RUN step"));
+    };
+    let workspace = &job.solver.workspace;
+    check_entitlements(workspace, run)?;
+    if run.network == Network::Default {
+        workspace.tell_network();
+    }
+    let scratch = workspace.scratch("run")?;
+    let mounts = mounts::prepare(job, run)?;
+    let mut environment: Vec<(Vec<u8>, Vec<u8>)> = bytes(&run.environment);
+    for (name, value) in bytes(&run.proxy_environment) {
+        if !environment.iter().any(|(known, _)| *known == name) {
+            environment.push((name, value));
+        }
+    }
+    environment.extend(mounts.environment);
+    let options = &workspace.options;
+    let request = RunJob {
+        root: OverlaySpec {
+            lowers: job.parent.snapshot_paths(&workspace.store),
+            scratch: scratch.clone(),
+        },
+        argv: run
+            .argv
+            .iter()
+            .map(|word| word.clone().into_bytes())
+            .collect(),
+        environment,
+        working_directory: run.working_directory.clone().into_bytes(),
+        user: run.user.clone().into_bytes(),
+        hostname: run.hostname.clone().into_bytes(),
+        files: provided_files(workspace, run),
+        mounts: mounts.mounts,
+        network: match run.network {
+            Network::None => rbuild_runner::job::Network::None,
+            Network::Default | Network::Host => rbuild_runner::job::Network::Host,
+        },
+        confinement: match run.security {
+            Security::Sandbox => Confinement::Default,
+            Security::Insecure => Confinement::Insecure,
+        },
+        shm_size: options.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        rlimits: options
+            .ulimits
+            .iter()
+            .map(|(name, soft, hard)| Rlimit {
+                name: name.clone(),
+                soft: *soft,
+                hard: *hard,
+            })
+            .collect(),
+        makes_layer: true,
+    };
+    Ok(Prepared {
+        request,
+        scratch,
+        caches: mounts.caches,
+    })
+}
+
+fn check_entitlements(workspace: &Workspace, run: &Run) -> Result<(), StepError> {
+    let granted = &workspace.options.entitlements;
+    // `--network host` on the command line grants it for that build.
+    let host_granted =
+        granted.contains(&Entitlement::NetworkHost) || workspace.options.network == Network::Host;
+    if run.network == Network::Host && !host_granted {
+        return Err(StepError::NotAllowed {
+            what: "RUN --network=host",
+            entitlement: "network.host",
+        });
+    }
+    if run.security == Security::Insecure && !granted.contains(&Entitlement::SecurityInsecure) {
+        return Err(StepError::NotAllowed {
+            what: "RUN --security=insecure",
+            entitlement: "security.insecure",
+        });
+    }
+    if let Some(device) = run.devices.first() {
+        return Err(StepError::Device {
+            device: device.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn bytes(pairs: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
+        .collect()
+}
+
+fn provided_files(workspace: &Workspace, run: &Run) -> Vec<ProvidedFile> {
+    let file = |target: &str, content: Vec<u8>, mode| ProvidedFile {
+        target: target.into(),
+        content,
+        mode,
+        uid: 0,
+        gid: 0,
+    };
+    let mut hosts = format!(
+        "127.0.0.1\tlocalhost {0}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        run.hostname
+    );
+    for (name, address) in &workspace.options.extra_hosts {
+        hosts.extend([address, "\t", name, "\n"]);
+    }
+    let mut files = vec![
+        file("/etc/hosts", hosts.into_bytes(), 0o644),
+        file("/etc/resolv.conf", workspace.resolv_conf.clone(), 0o644),
+    ];
+    for script in &run.scripts {
+        files.push(file(
+            &format!("/dev/pipes/{}", script.name),
+            script.content.clone().into_bytes(),
+            0o755,
+        ));
+    }
+    files
+}
+
+type Reader = tokio::task::JoinHandle<()>;
+
+/// Pipes for the command's output, each with a task that turns it into events.
+fn output_pipes(
+    workspace: &Arc<Workspace>,
+    step: StepId,
+) -> Result<(Stdio, [Reader; 2]), StepError> {
+    let pipe =
+        || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(StepError::Pipe);
+    let (stdout_read, stdout) = pipe()?;
+    let (stderr_read, stderr) = pipe()?;
+    let stdin = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(StepError::Pipe)?;
+    let readers = [
+        reader(workspace, step, Stream::Stdout, stdout_read),
+        reader(workspace, step, Stream::Stderr, stderr_read),
+    ];
+    Ok((
+        Stdio {
+            stdin,
+            stdout,
+            stderr,
+        },
+        readers,
+    ))
+}
+
+fn reader(workspace: &Arc<Workspace>, step: StepId, stream: Stream, from: OwnedFd) -> Reader {
+    let events = workspace.events.clone();
+    workspace.tasks.spawn_blocking(move || {
+        let mut from = std::fs::File::from(from);
+        let mut buffer = vec![0; OUTPUT_BUFFER];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            events(Event::Output {
+                step,
+                stream,
+                bytes: buffer[..count].to_vec(),
+            });
+        }
+    })
+}

@@ -1,0 +1,73 @@
+//! What people and their scripts see. The only room that prints.
+//!
+//! stdout is data (an image id, JSON, tables); stderr is everything else. Views are pure: an event in, text out;
+//! [`Console`] writes the text. A closed stdout or stderr ends nothing: the build is worth more than its log.
+
+mod ansi;
+mod console;
+mod diagnostic;
+pub(crate) mod error;
+pub(crate) mod log;
+mod plain;
+mod rawjson;
+mod summary;
+mod tail;
+mod terminal;
+mod units;
+
+pub(crate) mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+use rbuild::options::{BuildOptions, OutputKind};
+
+pub(crate) use console::Console;
+
+use crate::cli::NoArchiveOnTerminal;
+
+/// Writes to stdout; whoever closed it does not want to know.
+fn write_stdout(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // `rbuild images | head -1` closes the pipe: no error, there is just nobody left to tell.
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+/// Writes to stderr in one piece, so that lines of several threads stay whole.
+fn write_stderr(text: &str) {
+    // As above.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// One line of data.
+pub(crate) fn print_line(line: &str) {
+    write_stdout(&format!("{line}\n"));
+}
+
+/// JSON for people and scripts.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    write_stdout(&format!("{value:#}\n"));
+}
+
+/// A completion script.
+pub(crate) fn print_completion(shell: clap_complete::Shell, command: &mut clap::Command) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, command, "rbuild", &mut script);
+    write_stdout(&String::from_utf8_lossy(&script));
+}
+
+/// An archive is not for a screen.
+pub(crate) fn refuse_archive_on_terminal(
+    options: &BuildOptions,
+) -> Result<(), NoArchiveOnTerminal> {
+    let has_archive = options
+        .outputs
+        .iter()
+        .any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
+    if has_archive && io::stdout().is_terminal() {
+        Err(NoArchiveOnTerminal)
+    } else {
+        Ok(())
+    }
+}

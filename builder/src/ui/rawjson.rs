@@ -1,0 +1,130 @@
+//! One JSON object per event and line, for programs. Fields are only ever added.
+//!
+//! Every object has `event` and `at` (seconds since the build began). Bytes of a command are text with U+FFFD for what
+//! is not UTF-8, in pieces as the command wrote them.
+
+use std::time::Duration;
+
+use rbuild::BuildOutcome;
+use rbuild::event::{Event, StepOutcome, Stream};
+use serde_json::{Value, json};
+
+use super::console::View;
+
+/// One JSON object per event.
+#[derive(Debug)]
+pub(crate) struct RawJson;
+
+impl View for RawJson {
+    fn show(&mut self, at: Duration, event: &Event) -> String {
+        let mut object = object_of(event);
+        object["at"] = json!(at.as_secs_f64());
+        format!("{object}\n")
+    }
+}
+
+/// The last line of a build that succeeded.
+pub(crate) fn built(outcome: &BuildOutcome, took: Duration) -> String {
+    let image = |image: &rbuild::BuiltPlatform| {
+        json!({
+            "platform": image.platform.to_string(), "image_id": image.image_id.to_string(),
+            "layers": image.layers, "size": image.size,
+        })
+    };
+    let images: Vec<_> = outcome.images.iter().map(image).collect();
+    let object = json!({"event": "built", "at": took.as_secs_f64(), "names": outcome.tags, "images": images});
+    format!("{object}\n")
+}
+
+fn object_of(event: &Event) -> Value {
+    match event {
+        Event::Planned { steps } => {
+            let step = |(index, step): (usize, &rbuild::event::StepDescription)| {
+                json!({
+                    "step": index, "stage": step.stage, "number": step.number, "of": step.of, "title": step.title,
+                    "platform": step.platform, "lines": [step.lines.0, step.lines.1],
+                })
+            };
+            json!({"event": "planned", "steps": steps.iter().enumerate().map(step).collect::<Vec<_>>()})
+        }
+        Event::Warning { diagnostic, source } => json!({
+            "event": "warning", "code": diagnostic.code, "message": diagnostic.message, "file": source.name(),
+            "line": source.line_at(diagnostic.span.start), "help": diagnostic.help,
+        }),
+        Event::Notice(words) => json!({"event": "notice", "message": words}),
+        Event::Started(step) => json!({"event": "started", "step": step.0}),
+        Event::Output {
+            step,
+            stream,
+            bytes,
+        } => json!({
+            "event": "output", "step": step.0, "text": String::from_utf8_lossy(bytes),
+            "stream": match stream { Stream::Stdout => "stdout", Stream::Stderr => "stderr" },
+        }),
+        Event::Finished {
+            step,
+            outcome,
+            duration,
+        } => json!({
+            "event": "finished", "step": step.0, "seconds": duration.as_secs_f64(),
+            "outcome": match outcome {
+                StepOutcome::Cached => "cached",
+                StepOutcome::Done => "done",
+                StepOutcome::Failed => "failed",
+                StepOutcome::Cancelled => "cancelled",
+            },
+        }),
+        Event::TaskStarted { task, title } => {
+            json!({"event": "task-started", "task": task, "title": title})
+        }
+        Event::TaskProgress { task, done, total } => {
+            json!({"event": "task-progress", "task": task, "done": done, "total": total})
+        }
+        Event::TaskFinished {
+            task,
+            duration,
+            result,
+        } => json!({
+            "event": "task-finished", "task": task, "seconds": duration.as_secs_f64(),
+            "result": result.as_ref().ok(), "error": result.as_ref().err(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbuild::event::StepId;
+
+    use super::*;
+
+    #[test]
+    fn one_object_a_line() {
+        let mut view = RawJson;
+        let mut show = |event| view.show(Duration::from_millis(1_500), &event);
+        let text = [
+            show(Event::Started(StepId(2))),
+            show(Event::Output {
+                step: StepId(2),
+                stream: Stream::Stderr,
+                bytes: b"a\xff\n".to_vec(),
+            }),
+            show(Event::Finished {
+                step: StepId(2),
+                outcome: StepOutcome::Cached,
+                duration: Duration::from_millis(250),
+            }),
+            show(Event::TaskFinished {
+                task: 1,
+                duration: Duration::ZERO,
+                result: Err("no".into()),
+            }),
+        ]
+        .concat();
+        insta::assert_snapshot!(text, @r#"
+        {"at":1.5,"event":"started","step":2}
+        {"at":1.5,"event":"output","step":2,"stream":"stderr","text":"a�\n"}
+        {"at":1.5,"event":"finished","outcome":"cached","seconds":0.25,"step":2}
+        {"at":1.5,"error":"no","event":"task-finished","result":null,"seconds":0.0,"task":1}
+        "#);
+    }
+}

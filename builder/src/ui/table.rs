@@ -1,0 +1,155 @@
+//! Tables and facts on stdout.
+
+use std::collections::BTreeMap;
+
+use rbuild::{HistoryLine, ImageSummary};
+
+use super::{units, write_stdout};
+
+/// Hex digits of a short id, as Docker shows them.
+const SHORT_ID: usize = 12;
+/// Characters of an instruction in a table.
+const SHORT_COMMAND: usize = 60;
+
+/// `rbuild images`
+pub(crate) fn print_images(images: &[ImageSummary], only_ids: bool, is_full: bool) {
+    let id = |image: &ImageSummary| shorten_id(image.id.as_ref(), is_full);
+    if only_ids {
+        return write_stdout(
+            &images
+                .iter()
+                .map(|image| id(image) + "\n")
+                .collect::<String>(),
+        );
+    }
+    let row = |image: &ImageSummary| {
+        let name = image.name.clone().unwrap_or_else(|| "<none>".to_owned());
+        vec![
+            name,
+            id(image),
+            created(image.created.as_deref()),
+            units::bytes(image.size),
+        ]
+    };
+    write_stdout(&table(
+        &["NAME", "ID", "CREATED", "SIZE"],
+        images.iter().map(row),
+    ));
+}
+
+/// `rbuild history`
+pub(crate) fn print_history(lines: &[HistoryLine], is_full: bool) {
+    let row = |line: &HistoryLine| {
+        let size = line.size.map_or_else(|| "-".to_owned(), units::bytes);
+        vec![
+            created(line.created.as_deref()),
+            size,
+            shorten_command(&line.created_by, is_full),
+        ]
+    };
+    write_stdout(&table(
+        &["CREATED", "SIZE", "CREATED BY"],
+        lines.iter().map(row),
+    ));
+}
+
+/// `rbuild info`
+pub(crate) fn print_facts(facts: &BTreeMap<&'static str, String>) {
+    let line = |(name, value): (&&str, &String)| format!("{name:<8} {value}\n");
+    write_stdout(&facts.iter().map(line).collect::<Vec<_>>().concat());
+}
+
+fn shorten_id(id: &str, is_full: bool) -> String {
+    if is_full {
+        return id.to_owned();
+    }
+    id.rsplit(':')
+        .next()
+        .unwrap_or(id)
+        .chars()
+        .take(SHORT_ID)
+        .collect()
+}
+
+fn shorten_command(command: &str, is_full: bool) -> String {
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    if is_full || line.chars().count() <= SHORT_COMMAND {
+        return line;
+    }
+    line.chars().take(SHORT_COMMAND - 1).chain(['…']).collect()
+}
+
+/// RFC 3339 without what nobody reads in a table.
+fn created(time: Option<&str>) -> String {
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| {
+            time.chars()
+                .take("2001-02-03T04:05:06".len())
+                .collect::<String>()
+                .replace('T', " ")
+        },
+    )
+}
+
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.iter().map(|&word| word.to_owned()).collect())
+            .chain(rows)
+            .collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let text = table(
+            &["NAME", "SIZE"],
+            [
+                vec!["a-long-name".to_owned(), "1 B".to_owned()],
+                vec!["b".to_owned(), "10 MB".to_owned()],
+            ]
+            .into_iter(),
+        );
+        assert_eq!(
+            text,
+            "NAME         SIZE\na-long-name  1 B\nb            10 MB\n"
+        );
+    }
+
+    #[test]
+    fn cells_are_short_unless_asked() {
+        assert_eq!(shorten_id("sha256:0123456789abcdef", false), "0123456789ab");
+        assert_eq!(
+            shorten_id("sha256:0123456789abcdef", true),
+            "sha256:0123456789abcdef"
+        );
+        assert_eq!(
+            shorten_command(&"x ".repeat(50), false).chars().count(),
+            SHORT_COMMAND
+        );
+        assert_eq!(
+            created(Some("2001-02-03T04:05:06.789Z")),
+            "2001-02-03 04:05:06"
+        );
+    }
+}

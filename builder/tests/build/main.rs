@@ -1,0 +1,13 @@
+//! Whole builds through the binary: what runs again, what a step leaves, what errors say.
+//!
+//! They need root and Debian's static busybox, which `.ci/test` installs.
+
+#![expect(clippy::unwrap_used, reason = "in tests an unwrap is an assertion")]
+
+mod support;
+
+mod caching;
+mod copying;
+mod failing;
+mod real_job;
+mod running;

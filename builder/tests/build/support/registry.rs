@@ -1,0 +1,57 @@
+//! Debian's docker-registry on a free loopback port, ended with the test.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the server may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Registry {
+    server: Child,
+    pub address: String,
+}
+
+impl Registry {
+    /// Starts one that keeps its blobs in `storage`.
+    pub(crate) fn start(storage: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("localhost:{port}");
+        let config = storage.join("config.yml");
+        std::fs::create_dir_all(storage).unwrap();
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
+            storage.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let server = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian's docker-registry is installed");
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                start.elapsed() < START_TIMEOUT,
+                "the registry did not start"
+            );
+            std::thread::yield_now();
+        }
+        Self { server, address }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself; nothing depends on how.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}

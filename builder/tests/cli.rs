@@ -1,0 +1,231 @@
+//! The binary as a shell sees it: words on the right stream, and exit codes.
+
+use std::process::{Command, Output};
+
+fn rbuild(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rbuild"));
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .env_clear()
+        .env("HOME", "/nonexistent");
+    command
+        .output()
+        .expect("the binary was built with this test")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_is_short() {
+    let output = rbuild(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    Builds OCI images from Dockerfiles, without a daemon.
+
+    `rbuild -t NAME .` is short for `rbuild build -t NAME .`.
+
+    Usage: rbuild [OPTIONS] <COMMAND>
+
+    Commands:
+      build       Build an image (the default verb)
+      run         Run a command in an image
+      images      List the images of the store [alias: ls]
+      inspect     Print an image's config and manifest as JSON
+      history     Print how an image was made, newest line first
+      tag         Give an image another name
+      rmi         Remove names; layers that nothing else uses become prunable
+      info        Print where things are and what this machine can do
+      version     Print the version
+      completion  Print a completion script for a shell
+      help        Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+          --root <DIR>
+              Where images, layers and step records are kept [env: RBUILD_ROOT]
+              
+              Default: /var/lib/rbuild as root, else $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild.
+
+          --log-level <off|error|warn|info|debug|trace>
+              What rbuild says about itself on stderr [env: RBUILD_LOG] [default: warn]
+
+    Examples:
+      rbuild -t app .                              build ./Dockerfile, name the result `app`
+      rbuild -o type=oci,dest=app.tar .            write an OCI archive
+      rbuild run app                               run it
+    ");
+}
+
+#[test]
+fn help_of_a_build() {
+    let output = rbuild(&["build", "-h"]);
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    Build an image (the default verb)
+
+    Usage: rbuild build [OPTIONS] <CONTEXT>
+
+    Arguments:
+      <CONTEXT>  A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or a URL of a tar
+                 archive
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Input:
+      -f, --file <FILE>
+              The Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile, then
+              CONTEXT/Containerfile]
+          --target <STAGE>
+              Stop at this stage [default: the last one]
+          --platform <PLATFORM[,…]>
+              Platforms to build for, such as linux/arm64 [env: DOCKER_DEFAULT_PLATFORM]
+          --build-arg <NAME[=VALUE]>
+              A build argument; without a value it is taken from the environment, if it is there
+          --build-context <NAME=SPEC>
+              A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or a
+              tar URL
+          --secret <id=ID[,src=FILE|,env=VAR]>
+              A secret for `RUN --mount=type=secret`: id=ID,src=FILE or id=ID,env=VARIABLE
+          --ssh <default|ID[=PATH]>
+              An agent socket or key for `RUN --mount=type=ssh`; `default` is $SSH_AUTH_SOCK
+
+    Output:
+      -t, --tag <NAME[:TAG]>        Name the image in the store
+      -o, --output <DEST>           Write the result: DIR, `-` (a tar on stdout), or
+                                    type=oci|local|tar|image,dest=PATH,…
+          --label <KEY[=VALUE]>     A label of the image config
+          --annotation <KEY=VALUE>  An annotation of the manifest
+          --iidfile <FILE>          Write the image id to a file
+          --metadata-file <FILE>    Write digests and names to a file, as JSON
+
+    Cache:
+          --no-cache                       Run every step again
+          --no-cache-filter <STAGE[,…]>    Run the steps of these stages again
+          --pull[=<always|missing|never>]  Look up base images in their registry again; a bare --pull
+                                           means always
+          --no-stat-cache                  Read every context file instead of trusting unchanged times
+                                           and inodes
+
+    Sandbox:
+          --network <MODE>             Network of RUN steps: default, host (needs --allow network.host)
+                                       or none
+          --add-host <HOST:ADDRESS>    A line for /etc/hosts of RUN steps; the address may be
+                                       host-gateway
+          --ulimit <NAME=SOFT[:HARD]>  A resource limit of RUN steps, such as nofile=1024:2048
+          --shm-size <SIZE>            Size of /dev/shm, such as 16m
+          --allow <ENTITLEMENT>        Permit more than the default sandbox: network.host,
+                                       security.insecure
+      -j, --jobs <N>                   Steps that may run at once [default: number of CPUs]
+
+    Display:
+          --progress <auto|tty|plain|quiet|rawjson>
+              How progress is shown [env: BUILDKIT_PROGRESS] [default: auto]
+      -q, --quiet
+              Print only the image id
+      -D, --debug
+              Same as --log-level debug
+
+    Global options:
+          --root <DIR>
+              Where images, layers and step records are kept [env: RBUILD_ROOT]
+          --log-level <off|error|warn|info|debug|trace>
+              What rbuild says about itself on stderr [env: RBUILD_LOG] [default: warn]
+    ");
+}
+
+#[test]
+fn version() {
+    let output = rbuild(&["version"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), format!("rbuild {}\n", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn completion_scripts_name_the_flags() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = rbuild(&["completion", shell]);
+        assert!(text(&output.stdout).contains("build-arg"), "{shell}");
+    }
+}
+
+#[test]
+fn bad_usage_ends_with_2_and_says_what_is_wrong_on_stderr() {
+    let table: &[(&[&str], &str)] = &[
+        (&[], "Usage: rbuild"),
+        (&["build"], "CONTEXT"),
+        (
+            &["--no-such-flag", "."],
+            "unexpected argument '--no-such-flag'",
+        ),
+        (&["--biuld-arg", "a=b", "."], "--build-arg"),
+        (&["--no-cache=maybe", "."], "--no-cache"),
+        (
+            &["-t", "UPPER", "."],
+            "help: names are in lower case: `upper`",
+        ),
+        (
+            &["--push", "."],
+            "help: `-o type=oci,dest=image.tar`, then `skopeo copy",
+        ),
+        (
+            &["--memory", "1g", "."],
+            "error: `--memory`: resource limits",
+        ),
+        (&["imges"], "error: the context `imges` does not exist"),
+        (
+            &["imges"],
+            "help: the first word is neither a verb nor a directory",
+        ),
+        (
+            &["-f", "Dockerfile", "/etc/passwd"],
+            "error: the context `/etc/passwd` is not a directory",
+        ),
+        (
+            &["build", "--progress", "x", "."],
+            "invalid value `x` for `--progress`",
+        ),
+    ];
+    for (arguments, expected) in table {
+        let output = rbuild(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(
+            !stderr.contains('\x1b'),
+            "no colours without a terminal: {stderr:?}"
+        );
+    }
+}
+
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let script = "\"$0\" completion bash | head -1; exit \"${PIPESTATUS[0]}\"";
+    let output = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_rbuild")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn info_says_where_the_store_is() {
+    let output = rbuild(&["info", "--root", "/some/where"]);
+    assert!(
+        text(&output.stdout).contains("root     /some/where\n"),
+        "{}",
+        text(&output.stdout)
+    );
+}

@@ -1,0 +1,915 @@
+//! Images in and out: layouts, registries, the store, exports; judged by skopeo, umoci and a real registry.
+
+#[path = "support/double.rs"]
+mod double;
+#[path = "support/place.rs"]
+mod place;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use double::{Double, Reply, TinyImage};
+use place::{Layout, Member, Place, describe, layer_tar, run};
+use rbuild::event::Event;
+use rbuild::export::ExportOptions;
+use rbuild::image::{BuiltImage, assemble};
+use rbuild::images::Images;
+use rbuild::manifest::{digest_of, media};
+use rbuild::options::{Output, OutputCompression, OutputKind, PullPolicy};
+use rbuild::pull::{PullError, ResolvedBase};
+use rbuild_cache::{DiffId, Entry, EntryKind, LayerRecord, SnapshotId};
+use rbuild_frontend::graph::{ImageReference, PlannedHistory};
+use rbuild_frontend::image_config::HistoryEntry;
+use rbuild_frontend::platform::Platform;
+use rbuild_runner::job::{FileJob, FileOperation, LayerEntry, OverlaySpec};
+
+fn layout_reference(path: &Path, tag: Option<&str>) -> ImageReference {
+    let path = path.to_str().expect("UTF-8").to_owned();
+    ImageReference::Layout {
+        path,
+        tag: tag.map(str::to_owned),
+        digest: None,
+    }
+}
+
+fn output(kind: OutputKind, destination: &Path) -> Output {
+    Output {
+        kind,
+        destination: Some(destination.to_owned()),
+        rewrites_timestamps: false,
+        compression: OutputCompression::Gzip,
+        compression_level: None,
+        annotations: Vec::new(),
+        names: Vec::new(),
+    }
+}
+
+/// A base with nothing on top, as an image.
+async fn image_of(place: &Place, base: &ResolvedBase) -> BuiltImage {
+    let chain = place
+        .sources
+        .chain(base, &place.lease)
+        .await
+        .expect("a chain");
+    let history: Vec<PlannedHistory> = base
+        .config
+        .history
+        .iter()
+        .cloned()
+        .map(PlannedHistory::Inherited)
+        .collect();
+    let built = assemble(base.config.clone(), &history, chain, None);
+    assert_eq!(built.base_layers, built.chain.0.len());
+    built
+}
+
+async fn resolve(
+    place: &Place,
+    reference: &ImageReference,
+    policy: PullPolicy,
+) -> Result<ResolvedBase, PullError> {
+    place
+        .sources
+        .resolve(reference, &Platform::default(), policy, &place.lease)
+        .await
+}
+
+fn three_layers() -> Vec<Vec<u8>> {
+    use Member::{Directory, File, HardLink, Symlink};
+    vec![
+        layer_tar(&[
+            Directory("bin/", 0o755, 0),
+            File("bin/tool", 0o4755, 0, b"tool"),
+            HardLink("bin/same", "bin/tool"),
+            Directory("home/", 0o755, 0),
+            Directory("home/app/", 0o700, 1000),
+            File("home/app/notes", 0o600, 1000, b"notes"),
+            Symlink("notes", "home/app/notes"),
+        ]),
+        layer_tar(&[
+            Directory("home/", 0o755, 0),
+            Directory("home/app/", 0o700, 1000),
+            File("home/app/.wh.notes", 0o644, 0, b""),
+            File("home/app/more", 0o644, 1000, b"more"),
+        ]),
+        layer_tar(&[
+            Directory("bin/", 0o711, 0),
+            File("bin/.wh..wh..opq", 0o644, 0, b""),
+            File("bin/new", 0o755, 0, b"new"),
+        ]),
+    ]
+}
+
+/// Layers as jib, Bazel and kaniko write them: without parents, and with links into lower layers.
+fn leaning_layers() -> Vec<Vec<u8>> {
+    use Member::{Directory, File, HardLink};
+    vec![
+        layer_tar(&[
+            Directory("opt/", 0o750, 7),
+            Directory("opt/deep/", 0o701, 8),
+            File("opt/deep/low", 0o640, 9, b"low"),
+        ]),
+        layer_tar(&[
+            File("opt/deep/implied", 0o600, 5, b"implied"),
+            HardLink("opt/deep/linked", "opt/deep/low"),
+            File("fresh/from/nothing", 0o644, 0, b"fresh"),
+        ]),
+        layer_tar(&[File("opt/deep/again", 0o600, 5, b"again")]),
+    ]
+}
+
+async fn agrees_with_umoci(place: &Place, layers: &[Vec<u8>]) {
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(layers, "amd64");
+    layout.tag(image, Some("latest"));
+    let base = resolve(
+        place,
+        &layout_reference(&layout.path, Some("latest")),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    let built = image_of(place, &base).await;
+    let (ours, archive) = (place.path("ours"), place.path("root.tar"));
+    let exported = place
+        .exporter()
+        .export(
+            &[built],
+            &output(OutputKind::Tar, &archive),
+            &ExportOptions::default(),
+            &place.lease,
+        )
+        .await
+        .expect("a tar");
+    assert_eq!(exported.descriptor, None);
+    fs::create_dir(&ours).expect("mkdir");
+    let (to, from) = (
+        ours.to_str().expect("UTF-8"),
+        archive.to_str().expect("UTF-8"),
+    );
+    run(&[
+        "tar",
+        "-x",
+        "--numeric-owner",
+        "--same-owner",
+        "-p",
+        "-C",
+        to,
+        "-f",
+        from,
+    ]);
+    let bundle = place.path("bundle");
+    let image = format!("{}:latest", layout.path.display());
+    run(&[
+        "umoci",
+        "unpack",
+        "--image",
+        &image,
+        bundle.to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(describe(&ours), describe(&bundle.join("rootfs")));
+}
+
+#[tokio::test]
+async fn whiteouts_and_compressions_agree_with_umoci() {
+    let Some(place) = Place::new() else { return };
+    agrees_with_umoci(&place, &three_layers()).await;
+    assert!(!place.path("ours/home/app/notes").exists());
+}
+
+#[tokio::test]
+async fn leaning_layers_agree_with_umoci() {
+    let Some(place) = Place::new() else { return };
+    agrees_with_umoci(&place, &leaning_layers()).await;
+}
+
+#[tokio::test]
+async fn an_exported_image_is_the_pulled_one_blob_for_blob() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers(), "amd64");
+    layout.tag(image, None);
+    let base = resolve(
+        &place,
+        &layout_reference(&layout.path, None),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    let built = image_of(&place, &base).await;
+    let (archive, again) = (place.path("out/image.tar"), place.path("again.tar"));
+    let options = ExportOptions {
+        tags: vec!["app:1".to_owned()],
+        annotations: vec![("org.example.a".to_owned(), "b".to_owned())],
+        source_date_epoch: None,
+    };
+    let exporter = place.exporter();
+    let images = [built];
+    let told = exporter
+        .export(
+            &images,
+            &output(OutputKind::Oci, &archive),
+            &options,
+            &place.lease,
+        )
+        .await
+        .expect("archive");
+    assert_eq!(told.names, ["docker.io/library/app:1"]);
+    exporter
+        .export(
+            &images,
+            &output(OutputKind::Oci, &again),
+            &options,
+            &place.lease,
+        )
+        .await
+        .expect("again");
+    assert!(
+        fs::read(&archive).expect("bytes") == fs::read(&again).expect("bytes"),
+        "same bytes every time"
+    );
+    let source = format!("oci-archive:{}:1", archive.display());
+    let shown: serde_json::Value =
+        serde_json::from_str(&run(&["skopeo", "inspect", "--raw", &source])).expect("JSON");
+    assert_eq!(shown["annotations"]["org.example.a"], "b");
+    let original: serde_json::Value = serde_json::from_slice(
+        &fs::read(
+            layout
+                .path
+                .join("blobs/sha256")
+                .join(base.manifest_digest.as_ref().expect("known").digest()),
+        )
+        .expect("manifest"),
+    )
+    .expect("JSON");
+    assert_eq!(
+        shown["layers"], original["layers"],
+        "layers are shipped as they came"
+    );
+    let copy = format!("oci:{}:1", place.path("copy").display());
+    run(&["skopeo", "copy", &source, &copy]);
+    let (image, bundle) = (
+        copy.trim_start_matches("oci:").to_owned(),
+        place.path("bundle"),
+    );
+    run(&[
+        "umoci",
+        "unpack",
+        "--image",
+        &image,
+        bundle.to_str().expect("UTF-8"),
+    ]);
+    assert!(bundle.join("rootfs/bin/new").exists() && !bundle.join("rootfs/bin/tool").exists());
+    // The same as a directory, twice: the second adds nothing and keeps other tags.
+    let directory = place.path("dir");
+    for tag in ["1", "2", "1"] {
+        let options = ExportOptions {
+            tags: vec![format!("app:{tag}")],
+            ..ExportOptions::default()
+        };
+        exporter
+            .export(
+                &images,
+                &output(OutputKind::OciDirectory, &directory),
+                &options,
+                &place.lease,
+            )
+            .await
+            .expect("dir");
+        run(&[
+            "skopeo",
+            "inspect",
+            &format!("oci:{}:{tag}", directory.display()),
+        ]);
+    }
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(directory.join("index.json")).expect("index"))
+            .expect("JSON");
+    assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
+    // And back in, from the archive, as a base.
+    let base = resolve(
+        &place,
+        &layout_reference(&archive, Some("1")),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("archive as base");
+    assert_eq!(image_of(&place, &base).await.chain, images[0].chain);
+}
+
+#[tokio::test]
+async fn an_index_gives_the_platform_that_was_asked_for() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = Layout::new(place.path("layout"));
+    let layers = &three_layers()[..1];
+    let images = [layout.image(layers, "amd64"), layout.image(layers, "arm64")];
+    let index = layout.index(&images);
+    layout.tag(index, Some("multi"));
+    layout.tag(images[1].clone(), Some("lone"));
+    for (tag, wanted, found) in [
+        ("multi", "linux/arm64", "arm64"),
+        ("multi", "linux/amd64", "amd64"),
+        ("lone", "linux/amd64", "arm64"),
+    ] {
+        let reference = layout_reference(&layout.path, Some(tag));
+        let platform: Platform = wanted.parse().expect("a platform");
+        let base = place
+            .sources
+            .resolve(&reference, &platform, PullPolicy::Missing, &place.lease)
+            .await
+            .expect(tag);
+        assert_eq!(base.config.architecture, found, "{tag} for {wanted}");
+    }
+    let s390x: Platform = "linux/s390x".parse().expect("a platform");
+    let reference = layout_reference(&layout.path, Some("multi"));
+    let error = place
+        .sources
+        .resolve(&reference, &s390x, PullPolicy::Missing, &place.lease)
+        .await
+        .expect_err("none");
+    assert!(
+        error.to_string().contains("linux/s390x")
+            && error.to_string().contains("linux/amd64, linux/arm64"),
+        "{error}"
+    );
+    let error = resolve(
+        &place,
+        &layout_reference(&layout.path, Some("x")),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect_err("no tag");
+    assert!(
+        error
+            .help()
+            .is_some_and(|help| help.contains("multi, lone")),
+        "{error}"
+    );
+}
+
+/// Does something bad to a layout whose first layer is given.
+type Break = fn(&Path, &[Vec<u8>]);
+
+#[tokio::test]
+async fn broken_layouts_are_named_and_leave_the_store_alone() {
+    let Some(place) = Place::new() else { return };
+    let layers = three_layers();
+    let blob = |layer: &[u8]| format!("blobs/sha256/{}", digest_of(layer).digest());
+    let flip: Break = |path, layers| {
+        let file = path.join(format!("blobs/sha256/{}", digest_of(&layers[0]).digest()));
+        let mut bytes = fs::read(&file).expect("a blob");
+        bytes[600] ^= 1;
+        fs::write(&file, bytes).expect("write");
+    };
+    let cut: Break = |path, layers| {
+        let file = path.join(format!("blobs/sha256/{}", digest_of(&layers[0]).digest()));
+        fs::write(&file, &layers[0][..100]).expect("write");
+    };
+    let lose: Break = |path, layers| {
+        fs::remove_file(path.join(format!("blobs/sha256/{}", digest_of(&layers[0]).digest())))
+            .expect("remove");
+    };
+    let link: Break = |path, layers| {
+        let file = path.join(format!("blobs/sha256/{}", digest_of(&layers[0]).digest()));
+        fs::remove_file(&file).expect("remove");
+        std::os::unix::fs::symlink("/etc/passwd", &file).expect("link");
+    };
+    let index: Break = |path, _| fs::write(path.join("index.json"), "{").expect("write");
+    let rows: [(&str, Break, &str); 5] = [
+        ("flipped bit", flip, "cannot keep layer"),
+        ("cut short", cut, "has 100 bytes, its descriptor says"),
+        ("lost", lose, "cannot read `blobs/sha256/"),
+        ("symlink out", link, "cannot read `blobs/sha256/"),
+        ("bad index", index, "`index.json` of the OCI layout"),
+    ];
+    for (name, break_it, expected) in rows {
+        let mut layout = Layout::new(place.path(&name.replace(' ', "-")));
+        let image = layout.image(&layers[..1], "amd64");
+        layout.tag(image, None);
+        break_it(&layout.path, &layers);
+        let reference = layout_reference(&layout.path, None);
+        let outcome = match resolve(&place, &reference, PullPolicy::Missing).await {
+            Ok(base) => place.sources.chain(&base, &place.lease).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = outcome.expect_err(name);
+        assert!(error.to_string().contains(expected), "{name}: {error}");
+        assert!(
+            !place.sources.store.has_blob(&digest_of(&layers[0])),
+            "{name}: {}",
+            blob(&layers[0])
+        );
+    }
+    // The same store takes the good one.
+    let mut layout = Layout::new(place.path("good"));
+    layout.has_zstd = true;
+    let image = layout.image(&layers, "amd64");
+    layout.tag(image, None);
+    let base = resolve(
+        &place,
+        &layout_reference(&layout.path, None),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    assert_eq!(
+        place
+            .sources
+            .chain(&base, &place.lease)
+            .await
+            .expect("a chain")
+            .0
+            .len(),
+        3
+    );
+}
+
+/// Debian's docker-registry on a free port.
+struct Registry {
+    server: Child,
+    port: u16,
+}
+
+impl Registry {
+    fn start(place: &Place) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("an address")
+            .port();
+        let config = place.path("registry.yml");
+        let storage = place.path("registry");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+                storage.display()
+            ),
+        )
+        .expect("write");
+        let server = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "the registry starts"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { server, port }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing of it is left after this.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_real_registry_is_pulled_from_once_and_then_not_needed() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers(), "amd64");
+    layout.tag(image, Some("latest"));
+    let registry = Registry::start(&place);
+    let source = format!("oci:{}:latest", layout.path.display());
+    for (name, format) in [("oci", "oci"), ("docker", "v2s2")] {
+        let target = format!("docker://127.0.0.1:{}/team/{name}:1", registry.port);
+        run(&[
+            "skopeo",
+            "copy",
+            "--dest-tls-verify=false",
+            "--format",
+            format,
+            &source,
+            &target,
+        ]);
+    }
+    let name =
+        |rest: &str| ImageReference::Name(format!("127.0.0.1:{}/team/{rest}", registry.port));
+    let base = resolve(&place, &name("oci:1"), PullPolicy::Missing)
+        .await
+        .expect("resolved");
+    let chain = place
+        .sources
+        .chain(&base, &place.lease)
+        .await
+        .expect("pulled");
+    let docker = resolve(&place, &name("docker:1"), PullPolicy::Missing)
+        .await
+        .expect("resolved");
+    assert_eq!(
+        place
+            .sources
+            .chain(&docker, &place.lease)
+            .await
+            .expect("pulled"),
+        chain,
+        "one chain, whatever the manifest"
+    );
+    let pulls = |place: &Place| {
+        let events = place.events.lock().expect("no panic");
+        events.iter().filter(|event| matches!(event, Event::TaskStarted { title, .. } if title.starts_with("pulling"))).count()
+    };
+    assert_eq!(
+        pulls(&place),
+        1,
+        "layers that are here are not pulled again"
+    );
+    let missing = resolve(&place, &name("oci:2"), PullPolicy::Missing)
+        .await
+        .expect_err("no such tag");
+    assert!(
+        place_chain(&missing).contains("was not found in the registry"),
+        "{}",
+        place_chain(&missing)
+    );
+    let gone = name("oci:1");
+    drop(registry);
+    let again = resolve(&place, &gone, PullPolicy::Missing)
+        .await
+        .expect("remembered");
+    assert_eq!(again.config_digest, base.config_digest);
+    assert_eq!(
+        place
+            .sources
+            .chain(&again, &place.lease)
+            .await
+            .expect("here"),
+        chain
+    );
+    let error = resolve(&place, &gone, PullPolicy::Always)
+        .await
+        .expect_err("the registry is gone");
+    assert!(
+        place_chain(&error).contains("cannot reach"),
+        "{}",
+        place_chain(&error)
+    );
+}
+
+fn place_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    texts.collect::<Vec<_>>().join(" | ")
+}
+
+#[tokio::test]
+async fn a_registry_with_platforms_and_docker_manifests_serves_layers_that_are_checked() {
+    let Some(place) = Place::new() else { return };
+    let layer = three_layers().remove(0);
+    let (good, foreign) = (
+        TinyImage::new(layer.clone(), "amd64", true),
+        TinyImage::new(layer.clone(), "arm64", true),
+    );
+    let entry = |image: &TinyImage, architecture: &str| {
+        format!(
+            r#"{{"mediaType":"{}","digest":"{}","size":{},"platform":{{"architecture":"{architecture}","os":"linux"}}}}"#,
+            media::DOCKER_MANIFEST,
+            digest_of(image.manifest.as_bytes()),
+            image.manifest.len()
+        )
+    };
+    let unknown = format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":3,"platform":{{"architecture":"unknown","os":"unknown"}}}}"#,
+        media::OCI_MANIFEST,
+        digest_of(b"att")
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{unknown},{},{}]}}"#,
+        media::DOCKER_INDEX,
+        entry(&foreign, "arm64"),
+        entry(&good, "amd64")
+    );
+    let wrong = {
+        let mut wrong = layer.clone();
+        wrong[0] ^= 1;
+        wrong
+    };
+    let (manifest, config) = (good.manifest.clone(), good.config.clone());
+    let double = Double::start(move |seen, before| {
+        let is = |bytes: &[u8]| seen.path.ends_with(digest_of(bytes).digest());
+        if seen.path.ends_with("/manifests/1") {
+            Reply::manifest(media::DOCKER_INDEX, index.clone())
+        } else if is(manifest.as_bytes()) {
+            Reply::manifest(media::DOCKER_MANIFEST, manifest.clone())
+        } else if is(config.as_bytes()) {
+            Reply::ok(config.clone())
+        } else if is(&layer) {
+            // Right size, wrong bytes, the first time.
+            Reply::ok(if before == 0 {
+                wrong.clone()
+            } else {
+                layer.clone()
+            })
+        } else {
+            Reply::new(404, "")
+        }
+    })
+    .await;
+    let reference = ImageReference::Name(double.name("a/b:1"));
+    let base = resolve(&place, &reference, PullPolicy::Missing)
+        .await
+        .expect("resolved");
+    assert_eq!(base.config.architecture, "amd64");
+    assert_eq!(double.count("/blobs/"), 1, "only the config was fetched");
+    let error = place
+        .sources
+        .chain(&base, &place.lease)
+        .await
+        .expect_err("wrong bytes");
+    assert!(
+        place_chain(&error).contains("expected"),
+        "{}",
+        place_chain(&error)
+    );
+    assert!(!place.sources.store.has_blob(&digest_of(&good.layer)));
+    let chain = place
+        .sources
+        .chain(&base, &place.lease)
+        .await
+        .expect("right bytes");
+    assert_eq!(chain.0.len(), 1);
+    let requests = double.seen().len();
+    let base = resolve(&place, &reference, PullPolicy::Missing)
+        .await
+        .expect("remembered");
+    place
+        .sources
+        .chain(&base, &place.lease)
+        .await
+        .expect("here");
+    assert_eq!(double.seen().len(), requests, "a second build asks nothing");
+}
+
+#[tokio::test]
+async fn images_of_the_store_are_named_listed_and_used_as_bases() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers(), "amd64");
+    layout.tag(image, None);
+    let base = resolve(
+        &place,
+        &layout_reference(&layout.path, None),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    let built = image_of(&place, &base).await;
+    let options = ExportOptions {
+        tags: vec!["app".to_owned()],
+        ..ExportOptions::default()
+    };
+    let output = Output {
+        destination: None,
+        ..output(OutputKind::Image, Path::new(""))
+    };
+    let exported = place
+        .exporter()
+        .export(
+            std::slice::from_ref(&built),
+            &output,
+            &options,
+            &place.lease,
+        )
+        .await
+        .expect("stored");
+    assert_eq!(exported.config_digest.as_ref(), Some(&built.config_digest));
+    let images = Images::new(place.sources.store.clone());
+    images.tag("app", "team/app:2").expect("tagged");
+    let listed = images.list().expect("listed");
+    let names: Vec<_> = listed
+        .iter()
+        .map(|line| line.name.as_deref().unwrap_or("-"))
+        .collect();
+    assert_eq!(names, ["app:latest", "team/app:2"]);
+    let shown = images
+        .inspect(&built.config_digest.digest()[..12])
+        .expect("by short id");
+    assert_eq!(
+        shown["RepoTags"],
+        serde_json::json!(["app:latest", "team/app:2"])
+    );
+    assert_eq!(shown["Config"]["Env"][0], "ARCH=amd64");
+    assert_eq!(
+        images
+            .history("app")
+            .expect("history")
+            .iter()
+            .filter(|line| line.size.is_some())
+            .count(),
+        3
+    );
+    let from = resolve(
+        &place,
+        &ImageReference::Name("app".to_owned()),
+        PullPolicy::Never,
+    )
+    .await
+    .expect("from the store");
+    assert_eq!(
+        place
+            .sources
+            .chain(&from, &place.lease)
+            .await
+            .expect("here"),
+        built.chain
+    );
+    images.remove("app").expect("untagged");
+    images.remove("team/app:2").expect("removed");
+    let error = resolve(
+        &place,
+        &ImageReference::Name("app".to_owned()),
+        PullPolicy::Never,
+    )
+    .await
+    .expect_err("gone");
+    assert!(
+        error
+            .to_string()
+            .contains("`docker.io/library/app:latest` is not in the local store"),
+        "{error}"
+    );
+    assert!(
+        images
+            .inspect("app")
+            .expect_err("gone")
+            .to_string()
+            .contains("no image `app`")
+    );
+}
+
+#[tokio::test]
+async fn a_failed_export_leaves_no_archive() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers(), "amd64");
+    layout.tag(image, None);
+    let base = resolve(
+        &place,
+        &layout_reference(&layout.path, None),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    let built = image_of(&place, &base).await;
+    // A bit flips in the last blob of the store.
+    let layer = &built.chain.0[2];
+    let original = place
+        .sources
+        .store
+        .original(&layer.diff_id)
+        .expect("store")
+        .expect("known");
+    let blob = place.sources.store.blob_path(&original.digest);
+    let mut bytes = fs::read(&blob).expect("blob");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&blob, bytes).expect("write");
+    let archive = place.path("out/image.tar");
+    let output = output(OutputKind::Oci, &archive);
+    let outcome = place
+        .exporter()
+        .export(&[built], &output, &ExportOptions::default(), &place.lease)
+        .await;
+    assert!(place_chain(&outcome.expect_err("damaged")).contains(original.digest.as_ref()));
+    assert_eq!(
+        fs::read_dir(place.path("out")).expect("made").count(),
+        0,
+        "no archive, no temporary file"
+    );
+}
+
+/// An image of one base layer and one made here, with a time of its own.
+async fn made_here(place: &Place, epoch: Option<i64>) -> BuiltImage {
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers()[..1], "amd64");
+    layout.tag(image, None);
+    let base = resolve(
+        place,
+        &layout_reference(&layout.path, None),
+        PullPolicy::Missing,
+    )
+    .await
+    .expect("base");
+    let below = place
+        .sources
+        .chain(&base, &place.lease)
+        .await
+        .expect("a chain");
+    let scratch = place.lease.scratch("step").expect("scratch");
+    let job = FileJob {
+        root: OverlaySpec {
+            lowers: below.snapshot_paths(&place.sources.store),
+            scratch: scratch.clone(),
+        },
+        sources: Vec::new(),
+        operations: vec![FileOperation::MakeDirectory {
+            path: b"/made/here".to_vec(),
+            owner: Vec::new(),
+            mtime: None,
+        }],
+    };
+    let sealed = place.sources.spawner.files(job).expect("a layer").layer;
+    let entry = |entry: LayerEntry| Entry {
+        path: entry.path,
+        kind: EntryKind::Directory { is_opaque: false },
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        xattrs: entry.xattrs,
+        mtime: (entry.mtime, entry.mtime_nanos),
+    };
+    let diff_id = DiffId(sealed.diff_id.parse().expect("a digest"));
+    let record = LayerRecord {
+        diff_id: diff_id.clone(),
+        tar_size: sealed.tar_size,
+        created: 1_700_000_000,
+        created_nanos: 5,
+        entries: sealed.entries.into_iter().map(entry).collect(),
+        implied: Vec::new(),
+    };
+    let snapshot = SnapshotId::of_layer(&diff_id);
+    let layer = place
+        .lease
+        .commit_snapshot(&scratch.join("upper"), &record, &snapshot)
+        .expect("committed");
+    let made = HistoryEntry {
+        created_by: "WORKDIR /made/here".to_owned(),
+        ..HistoryEntry::default()
+    };
+    let history = [PlannedHistory::New {
+        entry: made,
+        step: None,
+    }];
+    assemble(base.config.clone(), &history, below.with(layer), epoch)
+}
+
+#[tokio::test]
+async fn layers_made_here_are_packed_the_same_everywhere() {
+    let epoch = Some(1_500_000_000);
+    let mut rewritten = Vec::new();
+    for _ in 0..2 {
+        let Some(place) = Place::new() else { return };
+        let built = made_here(&place, epoch).await;
+        assert_eq!(built.base_layers, 1);
+        let options = ExportOptions {
+            tags: vec!["app".to_owned()],
+            source_date_epoch: epoch,
+            ..ExportOptions::default()
+        };
+        for (name, compression) in [
+            ("gzip", OutputCompression::Gzip),
+            ("zstd", OutputCompression::Zstd),
+            ("plain", OutputCompression::Uncompressed),
+        ] {
+            let archive = place.path(name);
+            for rewrites_timestamps in [false, true] {
+                let output = Output {
+                    compression,
+                    rewrites_timestamps,
+                    ..output(OutputKind::Oci, &archive)
+                };
+                let exported = place
+                    .exporter()
+                    .export(
+                        std::slice::from_ref(&built),
+                        &output,
+                        &options,
+                        &place.lease,
+                    )
+                    .await
+                    .expect(name);
+                let is_same = exported.config_digest.as_ref() == Some(&built.config_digest);
+                assert_ne!(
+                    is_same, rewrites_timestamps,
+                    "{name}: rewriting gives other diff_ids"
+                );
+                if rewrites_timestamps {
+                    rewritten.push(exported.descriptor.expect("packed"));
+                }
+                let source = format!("oci-archive:{}:latest", archive.display());
+                let config = run(&["skopeo", "inspect", "--config", &source]);
+                assert!(config.contains("2017-07-14T02:40:00Z"), "{config}");
+                let copy = format!("dir:{}", place.path("copied").display());
+                run(&["skopeo", "copy", &source, &copy]); // checks digests and diff_ids
+            }
+        }
+    }
+    assert_eq!(
+        rewritten[..3],
+        rewritten[3..],
+        "two stores, one set of bytes"
+    );
+}

@@ -1,0 +1,168 @@
+//! Whole builds as processes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rbuild_runner::job::Network;
+
+use crate::measure::{Times, run, settle};
+use crate::step::{self, take_bare};
+use crate::table::Table;
+use crate::{Bench, Result, inputs};
+
+/// RUN steps in the build of [`steps`].
+const STEPS: u32 = 50;
+/// Files in the context of [`copy`].
+const FILES: usize = 20_000;
+
+impl Bench {
+    /// A build with a store of its own.
+    fn build(&self, store: &Path, context: &Path) -> Command {
+        let mut command = Command::new(&self.rbuild);
+        command
+            .arg("--root")
+            .arg(store)
+            .args(["build", "-t", "bench"])
+            .arg(context);
+        command
+    }
+}
+
+/// 50 RUN steps in a new store, less the same build without them: what a step costs with all that the builder adds.
+pub(crate) fn steps(bench: &Bench, table: &mut Table) -> Result<()> {
+    let place = bench.work.join("steps");
+    let (empty, full) = (place.join("empty"), place.join("full"));
+    for context in [&empty, &full] {
+        inputs::base(context)?;
+    }
+    let start = ["FROM scratch".to_owned(), "COPY . /".to_owned()];
+    inputs::dockerfile(&empty.join("Dockerfile"), &start)?;
+    let runs = (0..STEPS).map(|number| format!("RUN : {number}"));
+    inputs::dockerfile(&full.join("Dockerfile"), start.iter().cloned().chain(runs))?;
+    let (mut bare, mut step) = (Times::default(), Times::default());
+    for number in 0..if bench.is_quick { 3 } else { 9 } {
+        settle(&place)?;
+        let (mut without, mut with) = (Times::default(), Times::default());
+        without.take(|| run(&mut bench.build(&place.join(format!("store-e{number}")), &empty)))?;
+        with.take(|| run(&mut bench.build(&place.join(format!("store-f{number}")), &full)))?;
+        step.push(with.median().saturating_sub(without.median()));
+        for turn in 0..STEPS {
+            let scratch = place.join(format!("bare{number}-{turn}"));
+            take_bare(&mut bare, &empty, &scratch, Network::Host)?;
+        }
+    }
+    table.add_of_many(
+        "a step of 50 × `RUN : N`",
+        &step,
+        STEPS,
+        step::BARE,
+        &bare,
+        1.5,
+    );
+    Ok(())
+}
+
+/// 20 steps and 10 files, all cached.
+pub(crate) fn noop(bench: &Bench, table: &mut Table) -> Result<()> {
+    let place = bench.work.join("noop");
+    let (base, context, store) = (
+        place.join("base"),
+        place.join("context"),
+        place.join("store"),
+    );
+    inputs::base(&base)?;
+    inputs::dockerfile(&base.join("Dockerfile"), ["FROM scratch", "COPY . /"])?;
+    let mut build_base = Command::new(&bench.rbuild);
+    build_base.arg("--root").arg(&store);
+    run(build_base.args(["build", "-t", "base"]).arg(&base))?;
+    inputs::files(&context, 10)?;
+    let lines = ["FROM base".to_owned()].into_iter();
+    let lines = lines
+        .chain((0..10).map(|number| format!("COPY d0000/f{number:06} /f{number}")))
+        .chain((0..10).map(|number| format!("RUN echo {number} >/r{number}")));
+    inputs::dockerfile(&context.join("Dockerfile"), lines)?;
+    run(&mut bench.build(&store, &context))?;
+    // The stat cache trusts no file that is as young as its file system's clock is coarse.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    run(&mut bench.build(&store, &context))?;
+    settle(&place)?;
+    let [mut build, mut version, mut spawned] = [(); 3].map(|()| Times::default());
+    for _ in 0..if bench.is_quick { 50 } else { 200 } {
+        build.take(|| run(&mut bench.build(&store, &context)))?;
+        version.take(|| run(Command::new(&bench.rbuild).arg("version")))?;
+        spawned.take(|| run(&mut Command::new("/bin/true")))?;
+    }
+    table.add("20 cached steps", &build, "`rbuild version`", &version, 5.0);
+    table.add("`rbuild version`", &version, "/bin/true", &spawned, 3.0);
+    Ok(())
+}
+
+/// 20,000 files of 1 to 8 KiB: into a new store, then with nothing changed.
+pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
+    let place = bench.work.join("copy");
+    let context = place.join("context");
+    inputs::files(&context.join("files"), FILES)?;
+    inputs::dockerfile(
+        &context.join("Dockerfile"),
+        ["FROM scratch", "COPY files /"],
+    )?;
+    let [mut cold, mut warm, mut plain, mut walk] = [(); 4].map(|()| Times::default());
+    for number in 0..if bench.is_quick { 3 } else { 7 } {
+        let (store, copied) = (
+            place.join(format!("store{number}")),
+            place.join(format!("cp{number}")),
+        );
+        settle(&place)?;
+        cold.take(|| run(&mut bench.build(&store, &context)))?;
+        settle(&place)?;
+        plain.take(|| {
+            run(Command::new("cp").arg("-r").arg(&context).arg(&copied))?;
+            run(Command::new("sync").arg("-f").arg(&copied))
+        })?;
+        warm.take(|| run(&mut bench.build(&store, &context)))?;
+        walk.take(|| walk_in_parallel(&context.join("files")))?;
+    }
+    table.add(
+        "COPY of 20,000 files, cold",
+        &cold,
+        "cp -r + sync -f",
+        &plain,
+        1.2,
+    );
+    table.add(
+        "the same, nothing changed",
+        &warm,
+        "lstat of each, on all CPUs",
+        &walk,
+        1.5,
+    );
+    Ok(())
+}
+
+/// Looks at every file two levels down, the directories dealt out to one thread a CPU.
+fn walk_in_parallel(root: &Path) -> Result<()> {
+    let mut directories = Vec::new();
+    for entry in fs::read_dir(root)? {
+        directories.push(entry?.path());
+    }
+    let cpus = std::thread::available_parallelism()?.get();
+    let look = |first: usize| -> std::io::Result<()> {
+        for directory in directories.iter().skip(first).step_by(cpus) {
+            for entry in fs::read_dir(directory)? {
+                entry?.metadata()?;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let look = &look;
+        let threads: Vec<_> = (0..cpus)
+            .map(|first| scope.spawn(move || look(first)))
+            .collect();
+        for thread in threads {
+            thread.join().map_err(|_| "a walking thread panicked")??;
+        }
+        Ok(())
+    })
+}

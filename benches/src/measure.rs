@@ -1,0 +1,57 @@
+//! Times and their medians.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// Times of one kind, in the order they were taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    /// Adds a time.
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// Times `work`.
+    pub(crate) fn take(&mut self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        work()?;
+        self.push(start.elapsed());
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The middle one; of two, the larger. Nothing when there is none.
+    pub(crate) fn median(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+/// Runs a program to its end with no input and no output.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} ended with {status}").into())
+    }
+}
+
+/// Forces the file system that holds `path` to the disk, so that no run pays for what the one before it wrote.
+pub(crate) fn settle(path: &Path) -> Result<()> {
+    Ok(rustix::fs::syncfs(std::fs::File::open(path)?)?)
+}

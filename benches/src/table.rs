@@ -1,0 +1,135 @@
+//! What was measured, as Markdown for people and JSON for programs.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::measure::Times;
+
+/// All rows, and the machine they are from.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    machine: String,
+    load_at_start: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    work: &'static str,
+    rbuild_ms: f64,
+    yardstick: &'static str,
+    yardstick_ms: f64,
+    ratio: f64,
+    goal: f64,
+    runs: usize,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(crate) fn start() -> Self {
+        let system = rustix::system::uname();
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map_or("unknown CPU", |rest| {
+                rest.trim_start_matches(['\t', ' ', ':'])
+            });
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        let kernel = system.release().to_string_lossy();
+        Self {
+            machine: format!("{cpus} × {model}, Linux {kernel}"),
+            load_at_start: load(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row and shows it.
+    pub(crate) fn add(
+        &mut self,
+        work: &'static str,
+        times: &Times,
+        yardstick: &'static str,
+        against: &Times,
+        goal: f64,
+    ) {
+        self.add_of_many(work, times, 1, yardstick, against, goal);
+    }
+
+    /// Adds a row whose times are each of `count` equal things.
+    pub(crate) fn add_of_many(
+        &mut self,
+        work: &'static str,
+        times: &Times,
+        count: u32,
+        yardstick: &'static str,
+        against: &Times,
+        goal: f64,
+    ) {
+        let (time, other) = (times.median() / count, against.median());
+        let row = Row {
+            work,
+            rbuild_ms: milliseconds(time),
+            yardstick,
+            yardstick_ms: milliseconds(other),
+            ratio: time.as_secs_f64() / other.as_secs_f64(),
+            goal,
+            runs: times.count(),
+        };
+        print(&line(&row));
+        self.rows.push(row);
+    }
+
+    /// Writes `results.md` and `results.json`.
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory)?;
+        let mut text = format!(
+            "{}. Load at the start {}, at the end {}. Medians, in milliseconds.\n\n\
+             | work | rbuild | yardstick | it takes | ratio | goal | runs |\n|---|---|---|---|---|---|---|\n",
+            self.machine,
+            self.load_at_start,
+            load(),
+        );
+        for row in &self.rows {
+            let _ = writeln!(text, "{}", line(row)); // writing to a String cannot fail
+        }
+        fs::write(directory.join("results.md"), text)?;
+        fs::write(
+            directory.join("results.json"),
+            serde_json::to_string_pretty(self)?,
+        )?;
+        Ok(())
+    }
+}
+
+fn line(row: &Row) -> String {
+    format!(
+        "| {} | {:.2} | {} | {:.2} | {:.2} | {:.1} | {} |",
+        row.work, row.rbuild_ms, row.yardstick, row.yardstick_ms, row.ratio, row.goal, row.runs
+    )
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[expect(clippy::print_stdout, reason = "it is a program")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Says what went wrong.
+#[expect(clippy::print_stderr, reason = "it is a program")]
+pub(crate) fn complain(error: &dyn std::error::Error) {
+    eprintln!("error: {error}");
+}

@@ -79,6 +79,12 @@ pub enum BuildError {
     /// A library user forgot to call [`crate::init`] first.
     #[error("`rbuild::init()` was not called at the start of the program")]
     NotInitialised,
+    /// The build arg `SOURCE_DATE_EPOCH` is no time.
+    #[error("the build arg `SOURCE_DATE_EPOCH={text}` is not a number of seconds since 1970")]
+    SourceDateEpoch {
+        /// As given.
+        text: String,
+    },
     /// Ctrl-C, or the caller cancelled.
     #[error("interrupted")]
     Interrupted,

@@ -53,23 +53,26 @@ pub(crate) enum InputKey {
     Nothing,
 }
 
-/// Settings of the build that every RUN step sees.
+/// Settings of the build that steps see.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunSettings {
+pub(crate) struct Settings {
     /// Names of `--add-host`; addresses are not part of the key.
     pub(crate) extra_hosts: Vec<(String, String)>,
     /// `--shm-size`
     pub(crate) shm_size: Option<u64>,
     /// `--ulimit`
     pub(crate) ulimits: Vec<(String, u64, u64)>,
+    /// `SOURCE_DATE_EPOCH`: the time of directories that WORKDIR makes.
+    pub(crate) source_date_epoch: Option<i64>,
 }
 
-impl RunSettings {
-    pub(crate) fn of(options: &BuildOptions) -> Self {
+impl Settings {
+    pub(crate) fn of(options: &BuildOptions, source_date_epoch: Option<i64>) -> Self {
         Self {
             extra_hosts: options.extra_hosts.clone(),
             shm_size: options.shm_size,
             ulimits: options.ulimits.clone(),
+            source_date_epoch,
         }
     }
 }
@@ -79,7 +82,7 @@ pub(crate) fn step_key(
     step: &Step,
     parent: &ParentKey,
     inputs: &[InputKey],
-    settings: &RunSettings,
+    settings: &Settings,
 ) -> StepKey {
     let mut key = KeyEncoder::new("step", KEY_VERSION);
     encode_parent(&mut key, parent);
@@ -91,6 +94,13 @@ pub(crate) fn step_key(
             key.text("instruction", "WORKDIR");
             key.text("path", path);
             key.text("owner", owner);
+            key.optional_text(
+                "mtime",
+                settings
+                    .source_date_epoch
+                    .map(|time| time.to_string())
+                    .as_deref(),
+            );
         }
         Operation::Image(_) => {
             key.text("instruction", "FROM");
@@ -118,7 +128,7 @@ fn encode_parent(key: &mut KeyEncoder, parent: &ParentKey) {
     };
 }
 
-fn encode_run(key: &mut KeyEncoder, run: &Run, settings: &RunSettings) {
+fn encode_run(key: &mut KeyEncoder, run: &Run, settings: &Settings) {
     key.text("instruction", "RUN");
     texts(key, "argv", run.argv.iter().map(String::as_str));
     texts(
@@ -325,7 +335,7 @@ mod tests {
             graph.steps.last().unwrap(),
             &ParentKey::Empty,
             &[input],
-            &RunSettings::default(),
+            &Settings::default(),
         )
     }
 

@@ -17,7 +17,7 @@ use crate::context::Contexts;
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, EventSink};
-use crate::keys::{BaseId, RunSettings};
+use crate::keys::{BaseId, Settings};
 use crate::options::BuildOptions;
 use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient};
@@ -41,7 +41,7 @@ pub(crate) struct Workspace {
     pub(crate) cancel: CancellationToken,
     /// Blocking work in flight: waited for before a build ends.
     pub(crate) tasks: TaskTracker,
-    pub(crate) settings: RunSettings,
+    pub(crate) settings: Settings,
     has_told_network: AtomicBool,
     /// What `/etc/resolv.conf` holds in a RUN step.
     pub(crate) resolv_conf: Vec<u8>,
@@ -82,13 +82,15 @@ impl Workspace {
             client: RegistryClient::new(ClientOptions::default()),
             tasks: Tasks::new(Arc::clone(&events)),
         };
-        let source_date_epoch = options
-            .build_args
-            .get("SOURCE_DATE_EPOCH")
-            .and_then(|text| text.parse().ok())
-            .or(options.source_date_epoch);
+        let source_date_epoch = match options.build_args.get("SOURCE_DATE_EPOCH") {
+            None => options.source_date_epoch,
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| BuildError::SourceDateEpoch { text: text.clone() })?,
+            ),
+        };
         Ok(Self {
-            settings: RunSettings::of(&options),
+            settings: Settings::of(&options, source_date_epoch),
             store,
             lease,
             spawner,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rbuild_cache::StepRecord;
+use rbuild_cache::{Chain, KeyPart, StepRecord};
 use rbuild_frontend::graph::{Graph, Operation, StepIndex};
 
 use super::dependencies;
@@ -42,13 +42,93 @@ impl Decision {
     }
 }
 
-/// Decides for `target`; `lookup` finds a record by a step's definition key and is asked at most once a step.
+/// Name of the key part that holds what the dependency at `position` had left.
+fn part_name(position: usize) -> String {
+    format!("stands-on-{position}")
+}
+
+/// What a record says of the results that its step stood on, in the order of [`dependencies`]. Base images are in the
+/// definition key already.
+pub(super) fn stands_on<'chain>(
+    graph: &Graph,
+    index: StepIndex,
+    chain_of: impl Fn(StepIndex) -> &'chain Chain,
+) -> Vec<KeyPart> {
+    dependencies(graph, index)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, dependency)| !is_image(graph, *dependency))
+        .map(|(position, dependency)| {
+            KeyPart::new(
+                part_name(position),
+                chain_of(dependency).content_chain().to_string(),
+            )
+        })
+        .collect()
+}
+
+fn is_image(graph: &Graph, index: StepIndex) -> bool {
+    matches!(graph.steps[index.0].operation, Operation::Image(_))
+}
+
+/// Records that stand on the newest results of their ancestors, by step.
+///
+/// A step may have been run again since, by a build that did not look at what stands on it: a record made of its older
+/// result is not taken, or one image could hold both. An ancestor without a record (pruned) is no obstacle.
+fn consistent_records(
+    graph: &Graph,
+    lookup: impl Fn(StepIndex) -> Option<StepRecord>,
+) -> Vec<Option<StepRecord>> {
+    /// What is known of a step.
+    enum Known {
+        Nothing,
+        Outdated,
+        Newest(StepRecord),
+    }
+    let mut known: Vec<Known> = Vec::with_capacity(graph.steps.len());
+    for index in (0..graph.steps.len()).map(StepIndex) {
+        let record = if is_image(graph, index) {
+            None
+        } else {
+            lookup(index)
+        };
+        let Some(record) = record else {
+            known.push(Known::Nothing);
+            continue;
+        };
+        let fits = |(position, dependency): (usize, StepIndex)| match &known[dependency.0] {
+            Known::Nothing => true,
+            Known::Outdated => false,
+            Known::Newest(below) => {
+                let left = below.chain.content_chain().to_string();
+                let name = part_name(position);
+                record
+                    .parts
+                    .iter()
+                    .any(|part| part.name == name && part.value == left)
+            }
+        };
+        let is_newest = dependencies(graph, index).into_iter().enumerate().all(fits);
+        known.push(if is_newest {
+            Known::Newest(record)
+        } else {
+            Known::Outdated
+        });
+    }
+    let records = known.into_iter().map(|known| match known {
+        Known::Newest(record) => Some(record),
+        Known::Nothing | Known::Outdated => None,
+    });
+    records.collect()
+}
+
+/// Decides for `target`; `lookup` finds a record by a step's definition key and is asked once a step.
 pub(crate) fn decide(
     graph: &Graph,
     target: StepIndex,
     lookup: impl Fn(StepIndex) -> Option<StepRecord>,
 ) -> Decision {
-    let mut found: BTreeMap<StepIndex, Option<StepRecord>> = BTreeMap::new();
+    let records = consistent_records(graph, lookup);
     let mut refused: BTreeSet<StepIndex> = forced(graph);
     loop {
         let mut needed = BTreeMap::new();
@@ -57,15 +137,10 @@ pub(crate) fn decide(
             if needed.contains_key(&index) {
                 continue;
             }
-            let fate = if matches!(graph.steps[index.0].operation, Operation::Image(_)) {
-                Fate::Image
-            } else if refused.contains(&index) {
-                Fate::Miss
-            } else {
-                match found.entry(index).or_insert_with(|| lookup(index)) {
-                    Some(record) => Fate::Hit(Box::new(record.clone())),
-                    None => Fate::Miss,
-                }
+            let fate = match &records[index.0] {
+                _ if is_image(graph, index) => Fate::Image,
+                Some(record) if !refused.contains(&index) => Fate::Hit(Box::new(record.clone())),
+                _ => Fate::Miss,
             };
             if matches!(fate, Fate::Miss) {
                 open.extend(dependencies(graph, index));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rbuild_cache::{Chain, StepKey, StepLock, StepRecord};
+use rbuild_cache::{Chain, KeyPart, StepKey, StepLock, StepRecord};
 use rbuild_frontend::graph::{Operation, StepIndex};
 
+use super::decide;
 use super::inputs::{self, Reading};
 use super::{Solver, StepResult};
 use crate::error::{BuildError, StepError};
@@ -60,12 +61,13 @@ impl Solver {
         };
         let (readings, input_keys): (Vec<Reading>, Vec<InputKey>) = resolved.into_iter().unzip();
         let stands_as_planned = results.values().all(|result| result.is_as_planned);
+        let stands_on = decide::stands_on(&self.graph, index, |other| &results[&other].chain);
         let keys = Keys::new(self, index, &parent, &input_keys, stands_as_planned);
         let Some(_lock) = self.lock_step(&keys.result).await? else {
             return Err(BuildError::Interrupted);
         };
         if !step.ignores_cache
-            && let Some(chain) = self.find(&keys, &parent)?
+            && let Some(chain) = self.find(&keys, &parent, &stands_on)?
         {
             self.finished_from_cache(index);
             return Ok(StepResult {
@@ -101,7 +103,7 @@ impl Solver {
             None => keys,
         };
         let chain = parent.with(made.layer.clone());
-        self.record(&keys, &chain, &made, &step.title, duration)?;
+        self.record(&keys, &chain, &made, &step.title, stands_on, duration)?;
         super::lock(&self.counts).done += 1;
         self.workspace.emit(Event::Finished {
             step: self.id(index),
@@ -166,7 +168,12 @@ impl Solver {
     }
 
     /// A record under the result key; for `COPY --link` also the layer alone, whatever is below.
-    fn find(&self, keys: &Keys, parent: &Chain) -> Result<Option<Chain>, BuildError> {
+    fn find(
+        &self,
+        keys: &Keys,
+        parent: &Chain,
+        stands_on: &[KeyPart],
+    ) -> Result<Option<Chain>, BuildError> {
         let workspace = &self.workspace;
         if let Some(record) = workspace
             .lease
@@ -176,6 +183,10 @@ impl Solver {
             // The next build finds it at once, whatever way this one took.
             if let Some(definition) = &keys.definition {
                 let keys = std::slice::from_ref(definition);
+                let record = StepRecord {
+                    parts: stands_on.to_vec(),
+                    ..record.clone()
+                };
                 workspace
                     .store
                     .record(keys, &record)
@@ -197,6 +208,7 @@ impl Solver {
         chain.0.extend(record.chain.0.iter().cloned());
         let record = StepRecord {
             chain: chain.clone(),
+            parts: stands_on.to_vec(),
             ..record
         };
         workspace
@@ -232,12 +244,13 @@ impl Solver {
         chain: &Chain,
         made: &Made,
         title: &str,
+        stands_on: Vec<KeyPart>,
         duration: Duration,
     ) -> Result<(), BuildError> {
         let store = &self.workspace.store;
         let record = StepRecord {
             chain: chain.clone(),
-            parts: Vec::new(),
+            parts: stands_on,
             title: title.to_owned(),
             created: made.layer.created,
             cost_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),

@@ -192,3 +192,19 @@ fn another_image_to_copy_from_is_another_input() {
         .ok();
     assert_eq!(second.image.text("which"), "2\n");
 }
+
+#[test]
+fn no_build_mixes_two_results_of_one_step() {
+    let place = Place::new();
+    // `a` and `b` stand on `p`; the build of `b` runs `p` again and never looks at `a`.
+    let dockerfile = "FROM base AS p\nRUN cat /proc/sys/kernel/random/uuid > /p\nFROM p AS a\nRUN cat /p > /a\n\
+        FROM p AS b\nRUN cat /p > /b\nFROM scratch AS both\nCOPY --from=a /a /a\nCOPY --from=b /b /b\n";
+    place.build(dockerfile).arg("--target=a").ok();
+    place
+        .build(dockerfile)
+        .arg("--target=b")
+        .arg("--no-cache-filter=p")
+        .ok();
+    let image = place.build(dockerfile).ok().image;
+    assert_eq!(image.text("a"), image.text("b"));
+}

@@ -280,7 +280,7 @@ impl Disk {
             .collect();
         let lines: String = new
             .iter()
-            .flat_map(|snapshot| [snapshot.as_str(), "\n"])
+            .flat_map(|snapshot| ["snapshot ", snapshot.as_str(), "\n"])
             .collect();
         if !lines.is_empty() {
             self.lock

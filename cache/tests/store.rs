@@ -210,7 +210,7 @@ fn lease_holds_only_what_is_there() {
     let lease = store.lease().unwrap();
     lease.hold(&chain).unwrap();
     let listed = std::fs::read_to_string(lease.dir().unwrap().with_extension("lock")).unwrap();
-    assert_eq!(listed, format!("{}\n", chain.0[0].snapshot));
+    assert_eq!(listed, format!("snapshot {}\n", chain.0[0].snapshot));
     std::fs::remove_dir_all(store.snapshot_path(&chain.0[0].snapshot)).unwrap();
     assert!(lease.hold(&chain).is_err());
     let dir = lease.dir().unwrap().to_owned();

@@ -203,6 +203,15 @@ pub enum StepError {
     /// A layer in the store does not hold what was recorded of it.
     #[error("a layer in the store is damaged: it does not hold what was recorded of it")]
     DamagedSnapshot,
+    /// A layer in the store lacks files, or has others; it has been taken out of the store.
+    #[error("the layer {diff_id} in the store is damaged")]
+    Damaged {
+        /// Which.
+        diff_id: String,
+        /// What is wrong with it.
+        #[source]
+        source: Boxed,
+    },
     /// What a mount shows is not what the step's key was made of.
     #[error("a file of the build context changed while the build was reading it")]
     ContextChanged,
@@ -264,6 +273,9 @@ impl StepError {
             }
             Self::Command { status: CommandStatus::Signaled(9) } => {
                 Some("signal 9 often means that the machine ran out of memory".to_owned())
+            }
+            Self::Damaged { .. } => {
+                Some("it has been taken out of the store: build again, and it is made or pulled anew".to_owned())
             }
             Self::DamagedSnapshot => Some("build again with `--no-cache`: that makes the layer anew".to_owned()),
             Self::ContextChanged => Some("build again once nothing writes to the context any more".to_owned()),

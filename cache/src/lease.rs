@@ -206,6 +206,32 @@ impl Lease {
         Ok(layer)
     }
 
+    /// Takes a damaged snapshot out of the store: what was recorded with it is a miss from now on, so that it is made or
+    /// pulled anew.
+    pub fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), LayerError> {
+        let store = &self.inner.store;
+        let target = store.snapshots.join(id.as_str());
+        let aside = self.unique("damaged")?;
+        store.db.write(|tables| {
+            tables.remove_layer(id.as_str())?;
+            match std::fs::rename(&target, &aside) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(LayerError::Move {
+                        from: target.clone(),
+                        to: aside.clone(),
+                        source,
+                    })
+                }
+                _ => Ok(()),
+            }
+        })?;
+        if let Err(error) = store.remover.remove_tree(&aside) {
+            // It lies in the lease's directory: removed with the lease, or by who opens the store after it.
+            tracing::debug!(path = %aside.display(), %error, "left for the end of the lease");
+        }
+        Ok(())
+    }
+
     /// Keeps the snapshots of `chain` from being removed as long as the lease lives.
     ///
     /// `Ok` means that all of them are there now and stay. [`LeaseError::Missing`] after a hit means that another

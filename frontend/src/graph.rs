@@ -307,7 +307,7 @@ pub enum Unpack {
     Always,
 }
 
-/// One source of a [`Copy`].
+/// One source of a [`struct@Copy`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopySource {
     /// A path or wildcard in [`Copy::from`], as expanded.

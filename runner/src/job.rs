@@ -1,6 +1,6 @@
 //! What the spawner is asked to do, and what it answers: plain data that crosses a socket.
 //!
-//! A job is carried out by a worker process (see [`crate::spawner`]), so everything it needs is in the message:
+//! A job is carried out by a worker process (see `spawner`), so everything it needs is in the message:
 //! host paths, bytes, numbers. Image paths are bytes, relative to the image's root without a leading `/`, unless a
 //! field says otherwise.
 

@@ -1,7 +1,7 @@
 //! Unpacks a layer blob into a snapshot directory, and completes one that leans on lower layers.
 //!
 //! Nobody vouches for a layer. The target starts empty and only this module writes to it, so the tree is known in
-//! memory ([`table`]): symlinks on the way of a name are followed there, inside the layer, and the disk is reached with
+//! memory (`table`): symlinks on the way of a name are followed there, inside the layer, and the disk is reached with
 //! fds of real directories only. What can't be represented is an error with the entry's name, never a guess. Layer
 //! marks (`.wh.`) become overlayfs's; a layer's own `user.overlay.*` attributes are escaped, so that they are never
 //! taken for ours. The `diff_id` is checked to the end of the stream.

@@ -1,7 +1,7 @@
 //! Walks a tree by directory fds, in byte order of the paths, parents first.
 //!
 //! The order is that of the whole path as bytes (`a`, `a-b`, `a/c`), so that sorted tables and a walk agree. Symlinks
-//! are never followed. Depth costs neither stack nor fds: at most [`MAX_OPEN`] directories are open, and one that was
+//! are never followed. Depth costs neither stack nor fds: at most `MAX_OPEN` directories are open, and one that was
 //! closed is found again by its path and must be the same inode. A filter decides by path and type, before anything is
 //! asked of the file, so that an ignored directory costs nothing.
 

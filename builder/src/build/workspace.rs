@@ -1,11 +1,11 @@
 //! What all parts of one build share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rbuild_cache::{Chain, ChainId, DiffId, Lease, Store};
+use rbuild_cache::{Chain, ChainId, DiffId, Lease, SnapshotId, Store};
 use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::job::{FileJob, FileOutcome};
@@ -50,6 +50,8 @@ pub(crate) struct Workspace {
     pub(crate) images: ImageSources,
     /// Base images that were looked up in this build: a tag means one image in one build.
     resolved: Mutex<BTreeMap<ImageRequest, Arc<ResolvedBase>>>,
+    /// Snapshots that were looked at in this build. Held for single insertions only.
+    checked: Mutex<HashSet<SnapshotId>>,
     /// Merged views of chains, made when a key needs one.
     trees: Mutex<HashMap<ChainId, Arc<LayeredTree>>>,
 }
@@ -105,6 +107,7 @@ impl Workspace {
             source_date_epoch,
             images,
             resolved: Mutex::default(),
+            checked: Mutex::default(),
             trees: Mutex::default(),
         })
     }
@@ -112,6 +115,38 @@ impl Workspace {
     /// Sends an event.
     pub(crate) fn emit(&self, event: Event) {
         (self.events)(event);
+    }
+
+    /// Looks, once a build, whether a chain's snapshots still hold the files that were recorded of them. A damaged one is
+    /// taken out of the store, so that the next build makes or pulls it anew. Blocks.
+    ///
+    /// Types and sizes only: flipped bits in a file are found when a layer is packed.
+    pub(crate) fn check_chain(&self, chain: &Chain) -> Result<(), StepError> {
+        for layer in &chain.0 {
+            let is_new = self.lock_checked().insert(layer.snapshot.clone());
+            if !is_new {
+                continue;
+            }
+            if let Err(error) = self.store.check_snapshot(&layer.snapshot) {
+                self.lease
+                    .discard_snapshot(&layer.snapshot)
+                    .map_err(StepError::store)?;
+                return Err(StepError::Damaged {
+                    diff_id: layer.diff_id.to_string(),
+                    source: Box::new(error),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a snapshot was made in this build and needs no check.
+    pub(crate) fn is_fresh(&self, snapshot: &SnapshotId) {
+        self.lock_checked().insert(snapshot.clone());
+    }
+
+    fn lock_checked(&self) -> std::sync::MutexGuard<'_, HashSet<SnapshotId>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs blocking work off the async threads.

@@ -235,6 +235,16 @@ impl Solver {
                 .map(|(index, result)| (*index, result.chain.clone()))
                 .collect(),
         };
+        let chains: Vec<Chain> = std::iter::once(parent.clone())
+            .chain(job.chains.values().cloned())
+            .collect();
+        let workspace = Arc::clone(&self.workspace);
+        let check = move || {
+            chains
+                .iter()
+                .try_for_each(|chain| workspace.check_chain(chain))
+        };
+        self.workspace.blocking(check).await?;
         steps::carry_out(job).await
     }
 

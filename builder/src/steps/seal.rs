@@ -32,6 +32,7 @@ pub(super) fn commit(
         .lease
         .commit_snapshot(upper, &record, &SnapshotId::of_layer(&diff_id))
         .map_err(StepError::store)?;
+    workspace.is_fresh(&layer.snapshot);
     // A snapshot that was there already keeps its own time; this step's layer was made now.
     Ok(Layer {
         created: record.created,

@@ -288,3 +288,27 @@ fn an_ordinary_user_is_told_so() {
         "{log}"
     );
 }
+
+#[test]
+fn a_damaged_layer_is_noticed_and_made_again() {
+    let place = Place::new();
+    let dockerfile = |last: &str| format!("FROM base\nRUN echo precious > /precious\nRUN {last}\n");
+    place.build(&dockerfile("cat /precious > /one")).ok();
+    let snapshots = std::fs::read_dir(place.path().join("root/snapshots"))
+        .unwrap()
+        .flatten();
+    let lost: Vec<_> = snapshots
+        .map(|entry| entry.path().join("precious"))
+        .filter(|path| path.exists())
+        .collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    std::fs::remove_file(&lost[0]).unwrap();
+    let (code, log) = place.build(&dockerfile("cat /precious > /two")).err();
+    assert_eq!(code, 1, "{log}");
+    assert!(
+        log.contains("damaged") && log.contains("precious") && log.contains("build again"),
+        "{log}"
+    );
+    let image = place.build(&dockerfile("cat /precious > /two")).ok().image;
+    assert_eq!(image.text("two"), "precious\n");
+}

@@ -46,7 +46,7 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// `RBUILD_ROOT`; else, as root, `/var/lib/rbuild`; else `$XDG_DATA_HOME/rbuild` or `~/.local/share/rbuild`.
     pub fn default_root() -> PathBuf {
-        if let Some(root) = std::env::var_os("RBUILD_ROOT") {
+        if let Some(root) = std::env::var_os("RBUILD_ROOT").filter(|root| !root.is_empty()) {
             return PathBuf::from(root);
         }
         if rustix::process::geteuid().is_root() {

@@ -20,6 +20,30 @@ fn processes_with(mark: &str) -> usize {
         .count()
 }
 
+/// Waits until there is one. A process that is just becoming another program has no command line for a moment.
+fn wait_until_there(mark: &str) -> Vec<rustix::process::Pid> {
+    let start = Instant::now();
+    loop {
+        let names = fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
+        let found: Vec<_> = names
+            .filter(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(mark)
+            })
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(rustix::process::Pid::from_raw)
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{mark} is not there"
+        );
+        std::thread::yield_now();
+    }
+}
+
 /// Waits until none is left; the kernel takes a moment to end a whole namespace.
 fn wait_until_gone(mark: &str) {
     let start = Instant::now();
@@ -49,7 +73,7 @@ fn cancelling_kills_grandchildren() {
         let handle = handle.expect("started");
         let mut stdout = BufReader::new(stdout);
         stdout.read_line(&mut String::new()).expect("started");
-        assert!(processes_with(&mark) > 0);
+        wait_until_there(&mark);
         if drops {
             drop(handle);
             // End of file comes when the last of them is gone.
@@ -156,7 +180,7 @@ fn a_killed_parent_leaves_nothing() {
         .find(|line| line.contains("ready "))
         .expect("ready");
     let directory = ready.split("ready ").nth(1).expect("path").to_owned();
-    assert!(processes_with("77456") > 0);
+    wait_until_there("77456");
     parent.kill().expect("kill");
     parent.wait().expect("reap");
     wait_until_gone("77456");
@@ -177,23 +201,9 @@ fn the_terminals_interrupt_does_not_reach_the_spawner() {
     BufReader::new(stdout)
         .read_line(&mut String::new())
         .expect("started");
-    let mut found = 0;
-    for entry in fs::read_dir("/proc").expect("proc").filter_map(Result::ok) {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-            .and_then(rustix::process::Pid::from_raw)
-        else {
-            continue;
-        };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains("77567") {
-            found += 1;
-            assert_ne!(rustix::process::getsid(Some(pid)), Ok(session));
-        }
+    for pid in wait_until_there("77567") {
+        assert_ne!(rustix::process::getsid(Some(pid)), Ok(session));
     }
-    assert!(found > 0);
     handle.cancel();
     assert_eq!(
         handle.wait().expect("outcome").status,

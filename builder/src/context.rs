@@ -150,11 +150,11 @@ impl Contexts {
         let named = options
             .named_contexts
             .iter()
-            .filter(|(_, spec)| matches!(classify(spec), Spec::Directory(_)))
+            .filter(|(_, spec)| matches!(classify(spec), Spec::Directory))
             .map(|(name, spec)| {
                 (
                     name.clone(),
-                    PathBuf::from(spec.trim_start_matches("local:")),
+                    PathBuf::from(spec.strip_prefix("local:").unwrap_or(spec)),
                 )
             })
             .collect();
@@ -238,14 +238,14 @@ impl Contexts {
 }
 
 /// What a `--build-context` spec names.
-enum Spec<'spec> {
+enum Spec {
     Image(ImageReference),
     Scratch,
-    Directory(#[allow(dead_code)] &'spec str),
+    Directory,
     Remote,
 }
 
-fn classify(spec: &str) -> Spec<'_> {
+fn classify(spec: &str) -> Spec {
     if let Some(name) = spec.strip_prefix("docker-image://") {
         if name == "scratch" {
             return Spec::Scratch;
@@ -261,7 +261,7 @@ fn classify(spec: &str) -> Spec<'_> {
     if is_remote {
         Spec::Remote
     } else {
-        Spec::Directory(spec)
+        Spec::Directory
     }
 }
 
@@ -293,7 +293,7 @@ pub(crate) fn planned_contexts(
             let context = match classify(spec) {
                 Spec::Image(reference) => NamedContext::Image(reference),
                 Spec::Scratch => NamedContext::Scratch,
-                Spec::Directory(_) => NamedContext::Files,
+                Spec::Directory => NamedContext::Files,
                 Spec::Remote => {
                     return Err(ContextError::Unsupported {
                         what: "a git repository or URL",

@@ -77,7 +77,12 @@ impl Engine {
     pub fn open(options: &EngineOptions) -> Result<Self, BuildError> {
         let spawner = SPAWNER.get().ok_or(BuildError::NotInitialised)?.clone();
         let remover = Arc::new(RemoveBySpawner(spawner.clone()));
-        let store = Store::open_with(&options.root, remover).map_err(BuildError::store)?;
+        // An ordinary user could do nothing with a store; why it can't be opened would only lead astray.
+        let store = Store::open_with(&options.root, remover).map_err(|error| {
+            require_root()
+                .err()
+                .unwrap_or_else(|| BuildError::store(error))
+        })?;
         Ok(Self { store, spawner })
     }
 

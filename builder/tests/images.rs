@@ -4,12 +4,11 @@
 mod double;
 #[path = "support/place.rs"]
 mod place;
+#[path = "support/registry.rs"]
+mod registry;
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use double::{Double, Reply, TinyImage};
 use place::{Layout, Member, Place, describe, layer_tar, run};
@@ -25,6 +24,7 @@ use rbuild_frontend::graph::{ImageReference, PlannedHistory};
 use rbuild_frontend::image_config::HistoryEntry;
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::job::{FileJob, FileOperation, LayerEntry, OverlaySpec};
+use registry::Registry;
 
 fn layout_reference(path: &Path, tag: Option<&str>) -> ImageReference {
     let path = path.to_str().expect("UTF-8").to_owned();
@@ -427,66 +427,16 @@ async fn broken_layouts_are_named_and_leave_the_store_alone() {
     );
 }
 
-/// Debian's docker-registry on a free port.
-struct Registry {
-    server: Child,
-    port: u16,
-}
-
-impl Registry {
-    fn start(place: &Place) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("an address")
-            .port();
-        let config = place.path("registry.yml");
-        let storage = place.path("registry");
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-                storage.display()
-            ),
-        )
-        .expect("write");
-        let server = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is installed");
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                started.elapsed() < Duration::from_secs(20),
-                "the registry starts"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { server, port }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way nothing of it is left after this.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_real_registry_is_pulled_from_once_and_then_not_needed() {
     let Some(place) = Place::new() else { return };
     let mut layout = Layout::new(place.path("layout"));
     let image = layout.image(&three_layers(), "amd64");
     layout.tag(image, Some("latest"));
-    let registry = Registry::start(&place);
+    let registry = Registry::start(&place.path("registry"));
     let source = format!("oci:{}:latest", layout.path.display());
     for (name, format) in [("oci", "oci"), ("docker", "v2s2")] {
-        let target = format!("docker://127.0.0.1:{}/team/{name}:1", registry.port);
+        let target = format!("docker://{}/team/{name}:1", registry.address);
         run(&[
             "skopeo",
             "copy",
@@ -497,8 +447,7 @@ async fn a_real_registry_is_pulled_from_once_and_then_not_needed() {
             &target,
         ]);
     }
-    let name =
-        |rest: &str| ImageReference::Name(format!("127.0.0.1:{}/team/{rest}", registry.port));
+    let name = |rest: &str| ImageReference::Name(format!("{}/team/{rest}", registry.address));
     let base = resolve(&place, &name("oci:1"), PullPolicy::Missing)
         .await
         .expect("resolved");

@@ -1,5 +1,6 @@
 //! A build as a test reads it: a Dockerfile, a context, and what came out.
 
+#[path = "../support/registry.rs"]
 pub(crate) mod registry;
 
 use std::collections::BTreeMap;

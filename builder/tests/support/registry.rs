@@ -17,18 +17,18 @@ impl Registry {
     /// Starts one that keeps its blobs in `storage`.
     pub(crate) fn start(storage: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
+            .expect("a free port")
             .local_addr()
-            .unwrap()
+            .expect("a free port")
             .port();
         let address = format!("localhost:{port}");
         let config = storage.join("config.yml");
-        std::fs::create_dir_all(storage).unwrap();
+        std::fs::create_dir_all(storage).expect("a directory");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
             storage.display()
         );
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, text).expect("its configuration");
         let server = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)

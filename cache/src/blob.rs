@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::db::{DbError, Unsynced};
 use crate::digest::sha256_digest;
+use crate::failpoint::reach;
 use crate::lease::{Lease, LeaseError};
 use crate::store::{Store, now};
 
@@ -177,14 +178,17 @@ impl BlobWriter {
             if is_present(&target, tables.blob_size(digest.as_ref())?) {
                 return Ok::<_, BlobError>(false);
             }
+            reach("blob-before-rename");
             std::fs::rename(&self.path, &target).map_err(|source| BlobError::Write {
                 path: target.clone(),
                 source,
             })?;
+            reach("blob-renamed");
             tables.put_blob(digest.as_ref(), self.size, now())?;
             tables.add_unsynced(&store.inner.boot, &Unsynced::Blob(digest.to_string()))?;
             Ok(true)
         })?;
+        reach("blob-committed");
         if is_ours {
             store.inner.mark_dirty();
         }

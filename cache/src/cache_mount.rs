@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::db::DbError;
 use crate::digest::to_hex;
+use crate::failpoint::reach;
 use crate::lock::{LockError, StandingLock};
 use crate::store::{Store, now};
 
@@ -95,6 +96,7 @@ impl CacheMountGuard {
                 .inner
                 .db
                 .write(|tables| tables.put_cache_mount(&self.directory, &self.id, now()))?;
+            reach("mount-prepared");
             self.is_new = false;
             self.share()?;
         }

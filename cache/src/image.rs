@@ -7,6 +7,7 @@
 use oci_spec::image::Digest;
 
 use crate::db::DbError;
+use crate::failpoint::reach;
 use crate::layer::{Chain, SnapshotId};
 use crate::store::{Store, StoreError};
 
@@ -142,6 +143,7 @@ impl Store {
             }
             Ok(())
         })?;
+        reach("image-committed");
         self.inner.make_durable().map_err(Box::new)?;
         Ok(())
     }

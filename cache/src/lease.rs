@@ -22,6 +22,7 @@ use crate::blob::{BlobError, BlobWriter};
 use crate::db::{DbError, Unsynced};
 use crate::digest::to_hex;
 use crate::entry::{encode_table, layer_content_digest};
+use crate::failpoint::reach;
 use crate::key::StepKey;
 use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
 use crate::lock::{LockError, LockFile, StandingLock};
@@ -169,6 +170,7 @@ impl Lease {
         let _gc = StandingLock::shared(&store.gc_lock()).map_err(LeaseError::from)?;
         self.inner
             .on_disk(|disk| disk.hold(&self.inner.dir, std::iter::once(id)))?;
+        reach("snapshot-held");
         let (layer, is_ours) = store.db.write(|tables| {
             if let Some(present) = tables.layer(id.as_str())?
                 && is_directory(&target)
@@ -191,10 +193,13 @@ impl Lease {
                 to: target.clone(),
                 source,
             })?;
+            reach("snapshot-renamed");
             tables.put_layer(&layer, &table)?;
             tables.add_unsynced(&store.boot, &Unsynced::Layer(id.as_str().to_owned()))?;
+            reach("snapshot-rows");
             Ok((layer, true))
         })?;
+        reach("snapshot-committed");
         if is_ours {
             store.mark_dirty();
         }
@@ -225,6 +230,7 @@ impl Lease {
                 _ => Ok(()),
             }
         })?;
+        reach("damaged-removed");
         if let Err(error) = store.remover.remove_tree(&aside) {
             // It lies in the lease's directory: removed with the lease, or by who opens the store after it.
             tracing::debug!(path = %aside.display(), %error, "left for the end of the lease");
@@ -333,6 +339,7 @@ impl Drop for LeaseInner {
             tracing::warn!(path = %self.dir.display(), %error, "work directory stays until the store is opened next");
             // Without its lock file the directory still counts as dead.
         }
+        reach("lease-removed");
         drop(disk);
     }
 }
@@ -363,7 +370,10 @@ pub(crate) fn clean_dead(work: &Path, remover: &dyn RemoveTree) -> std::io::Resu
             Err(error) => Err(error.source),
         };
         match result {
-            Ok(()) => cleaned += 1,
+            Ok(()) => {
+                reach("dead-lease-removed");
+                cleaned += 1;
+            }
             Err(error) => {
                 tracing::warn!(path = %dir.display(), %error, "cannot remove the work of a dead lease");
             }

@@ -10,6 +10,8 @@ mod cache_mount;
 mod db;
 mod digest;
 mod entry;
+#[doc(hidden)]
+pub mod failpoint;
 mod image;
 mod key;
 mod layer;

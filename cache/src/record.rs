@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::db::{DbError, RecordRow};
+use crate::failpoint::reach;
 use crate::key::StepKey;
 use crate::layer::Chain;
 use crate::lock::{LockError, LockFile};
@@ -116,9 +117,11 @@ impl Store {
             cost_us: record.cost_us,
             parts: encode_parts(&record.parts),
         };
+        reach("record-before");
         self.inner
             .db
             .write(|tables| tables.put_record(keys, &row))?;
+        reach("record-committed");
         self.inner.mark_dirty();
         Ok(())
     }

@@ -45,6 +45,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 pub use clock::HashingStart;
 
 use crate::digest::{ContentDigest, to_hex};
+use crate::failpoint::reach;
 use crate::store::{Store, StoreError};
 use file_system::FileSystem;
 use table::{Record, Table};
@@ -194,12 +195,15 @@ impl StatCache {
                 source: Box::new(source.into()),
             })?
             .join("new");
-        std::fs::write(&temporary, bytes)
-            .and_then(|()| std::fs::rename(&temporary, &self.path))
-            .map_err(|source| StatCacheError::Write {
-                path: self.path.clone(),
-                source,
-            })
+        let failed = |source| StatCacheError::Write {
+            path: self.path.clone(),
+            source,
+        };
+        std::fs::write(&temporary, bytes).map_err(failed)?;
+        reach("stat-cache-written");
+        std::fs::rename(&temporary, &self.path).map_err(failed)?;
+        reach("stat-cache-renamed");
+        Ok(())
     }
 
     fn file_system(&self, stat: &FileStat) -> FileSystem {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::db::{Db, DbError, Unsynced};
+use crate::failpoint::reach;
 use crate::layer_memo::EntryMemo;
 use crate::lease::{Lease, LeaseError, clean_dead};
 use crate::remove::{RemoveTree, RemoveTreeHere};
@@ -293,9 +294,12 @@ impl StoreInner {
             source,
         };
         let root = File::open(&self.root).map_err(failed)?;
+        reach("sync-before");
         rustix::fs::syncfs(&root).map_err(|errno| failed(errno.into()))?;
+        reach("sync-done");
         // What was listed after `last` was read may have been written after the sync began.
         self.db.write(|tables| tables.forget_unsynced(last))?;
+        reach("sync-noted");
         Ok(())
     }
 
@@ -306,6 +310,7 @@ impl StoreInner {
             self.mark_dirty();
             return Err(error.into());
         }
+        reach("checkpoint-done");
         Ok(())
     }
 }
@@ -335,7 +340,9 @@ fn open_or_create(root: &Path) -> Result<Db, StoreError> {
     for directory in DIRECTORIES {
         make_directory(&root.join(directory), false)?;
     }
+    reach("store-directories");
     let db = Db::create(&database)?;
+    reach("store-database");
     let temporary = root.join("VERSION.new");
     let create = |source| StoreError::Create {
         path: version.clone(),
@@ -343,6 +350,7 @@ fn open_or_create(root: &Path) -> Result<Db, StoreError> {
     };
     std::fs::write(&temporary, format!("{FORMAT_VERSION}\n")).map_err(create)?;
     std::fs::rename(&temporary, &version).map_err(create)?;
+    reach("store-version");
     Ok(db)
 }
 

@@ -21,6 +21,7 @@ use crate::db::{DbError, Unsynced};
 use crate::digest::sha256_digest;
 use crate::failpoint::reach;
 use crate::lease::{Lease, LeaseError};
+use crate::lock::StandingLock;
 use crate::store::{Store, now};
 
 /// Why a blob could not be written or read.
@@ -174,6 +175,9 @@ impl BlobWriter {
         }
         let store = self.lease.store();
         let target = store.blob_path(&digest);
+        // Held before it can be seen, or a pruning process might take it first.
+        let _gc = StandingLock::shared(&store.inner.gc_lock()).map_err(LeaseError::from)?;
+        self.lease.hold_new_blob(&digest)?;
         let is_ours = store.inner.db.write(|tables| {
             if is_present(&target, tables.blob_size(digest.as_ref())?) {
                 return Ok::<_, BlobError>(false);

@@ -19,6 +19,7 @@ use crate::digest::to_hex;
 use crate::failpoint::reach;
 use crate::lock::{LockError, StandingLock};
 use crate::store::{Store, now};
+use crate::usage::Used;
 
 /// BLAKE3 context of directory names. Changing it empties all cache mounts.
 const CONTEXT: &str = "rbuild 2026-11-23 cache mount v1";
@@ -42,6 +43,25 @@ pub enum Sharing {
     Private,
     /// Nobody: another one waits.
     Locked,
+}
+
+/// Which cache mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheMountId {
+    /// What tells it from all others: the id, and what its first content is made of.
+    pub identity: String,
+    /// The id in the Dockerfile, for people.
+    pub title: String,
+}
+
+impl CacheMountId {
+    /// A mount whose id tells it from all others.
+    pub fn plain(id: &str) -> Self {
+        Self {
+            identity: id.to_owned(),
+            title: id.to_owned(),
+        }
+    }
 }
 
 /// Why a cache mount could not be had.
@@ -71,7 +91,7 @@ pub struct CacheMountGuard {
     store: Store,
     /// Name under `mounts/`.
     directory: String,
-    id: String,
+    id: CacheMountId,
     path: PathBuf,
     sharing: Sharing,
     is_new: bool,
@@ -92,10 +112,10 @@ impl CacheMountGuard {
     /// Says that the directory has its owner, mode and first content.
     pub fn mark_prepared(&mut self) -> Result<(), CacheMountError> {
         if self.is_new {
-            self.store
-                .inner
-                .db
-                .write(|tables| tables.put_cache_mount(&self.directory, &self.id, now()))?;
+            self.store.inner.db.write(|tables| {
+                let (identity, title) = (&self.id.identity, &self.id.title);
+                tables.put_cache_mount(&self.directory, identity, title, now())
+            })?;
             reach("mount-prepared");
             self.is_new = false;
             self.share()?;
@@ -121,7 +141,7 @@ impl Store {
     /// for one another.
     pub fn lock_cache_mount(
         &self,
-        id: &str,
+        id: &CacheMountId,
         sharing: Sharing,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<CacheMountGuard>, CacheMountError> {
@@ -141,10 +161,10 @@ impl Store {
 
     fn try_lock_cache_mount(
         &self,
-        id: &str,
+        id: &CacheMountId,
         sharing: Sharing,
     ) -> Result<Option<CacheMountGuard>, CacheMountError> {
-        let base = directory_name(id);
+        let base = directory_name(&id.identity);
         let is_prepared = |directory: &str| {
             self.inner
                 .db
@@ -173,7 +193,7 @@ impl Store {
         let guard = CacheMountGuard {
             store: self.clone(),
             directory,
-            id: id.to_owned(),
+            id: id.clone(),
             path,
             sharing,
             is_new,
@@ -181,6 +201,7 @@ impl Store {
         };
         if !is_new {
             guard.share()?;
+            self.inner.note_use(Used::CacheMount(&guard.directory));
         }
         Ok(Some(guard))
     }

@@ -10,8 +10,10 @@
 
 mod images;
 mod layers;
+mod migrations;
 mod records;
 mod schema;
+mod usage;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -136,7 +138,8 @@ impl Db {
         }
     }
 
-    /// Makes the database and its tables where they are missing. The caller keeps others from doing so at once.
+    /// Makes the database and its tables where they are missing, and brings older ones to this format. The caller keeps
+    /// others from doing so at once.
     pub(crate) fn create(path: &Path) -> Result<Self, DbError> {
         let failed = |source| error("create tables", path, source);
         let connection = Connection::open(path).map_err(failed)?;
@@ -144,11 +147,7 @@ impl Db {
             .pragma_update(None, "journal_mode", "wal")
             .map_err(failed)?;
         let db = Self::prepared(connection, path)?;
-        db.write(|tables| {
-            tables.run("create tables", |connection| {
-                connection.execute_batch(schema::TABLES)
-            })
-        })?;
+        db.migrate()?;
         Ok(db)
     }
 

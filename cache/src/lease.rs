@@ -1,7 +1,7 @@
 //! Leases: a place to work in that dies with its process, and a hold on what a build uses.
 //!
 //! ```text
-//! work/<lease>.lock   locked while the lease lives; lists the snapshots it holds, one a line
+//! work/<lease>.lock   locked while the lease lives; lists what it holds: `snapshot NAME` or `blob DIGEST` a line
 //! work/<lease>/       everything unfinished: temporary blobs, scratch directories
 //! ```
 //!
@@ -9,14 +9,17 @@
 //! unlocked or missing belongs to nobody; [`clean_dead`] removes it when a store is opened. Each is made when it is
 //! first needed: a build that only hits makes the lock file, for its holds, and no directory.
 //!
-//! A hold is written and its snapshots are checked under the shared `locks/gc`; who removes snapshots takes that
-//! lock exclusively, reads the holds of all live leases, and moves snapshots out of `snapshots/` before letting go.
+//! A hold is written and what it names is checked under the shared `locks/gc`; who removes snapshots or blobs takes
+//! that lock exclusively, reads the holds of all live leases, and moves what goes out of view before letting go. What a
+//! lease commits it holds from before it can be seen.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use oci_spec::image::Digest;
 
 use crate::blob::{BlobError, BlobWriter};
 use crate::db::{DbError, Unsynced};
@@ -25,10 +28,11 @@ use crate::entry::{encode_table, layer_content_digest};
 use crate::failpoint::reach;
 use crate::key::StepKey;
 use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
-use crate::lock::{LockError, LockFile, StandingLock};
+use crate::lock::{LockError, LockFile, StandingLock, is_locked};
 use crate::record::StepRecord;
 use crate::remove::RemoveTree;
-use crate::store::{Store, StoreInner};
+use crate::store::{Store, StoreInner, now};
+use crate::usage::{Used, estimate_disk};
 
 /// Why a lease could not be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,7 @@ pub enum LeaseError {
         #[source]
         source: std::io::Error,
     },
-    /// The list of held snapshots could not be written.
+    /// The list of what is held could not be written.
     #[error("cannot write `{path}`")]
     Hold {
         /// The lock file.
@@ -61,6 +65,9 @@ pub enum LeaseError {
         /// Its name.
         snapshot: SnapshotId,
     },
+    /// A blob to be held could not be looked up.
+    #[error(transparent)]
+    Blob(Box<BlobError>),
     /// The database did not answer.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -88,8 +95,10 @@ struct Disk {
     lock: LockFile,
     /// The lease's directory was made.
     has_directory: bool,
-    /// What the lock file lists.
+    /// Snapshots that the lock file lists.
     held: BTreeSet<SnapshotId>,
+    /// Blobs that it lists.
+    held_blobs: BTreeSet<String>,
 }
 
 impl Lease {
@@ -165,11 +174,11 @@ impl Lease {
             created_nanos: record.created_nanos,
         };
         let table = encode_table(&record.entries, &record.implied);
+        let disk = estimate_disk(&record.entries);
         let target = store.snapshots.join(id.as_str());
         let aside = self.unique("orphan")?;
         let _gc = StandingLock::shared(&store.gc_lock()).map_err(LeaseError::from)?;
-        self.inner
-            .on_disk(|disk| disk.hold(&self.inner.dir, std::iter::once(id)))?;
+        self.inner.hold_snapshots(std::iter::once(id))?;
         reach("snapshot-held");
         let (layer, is_ours) = store.db.write(|tables| {
             if let Some(present) = tables.layer(id.as_str())?
@@ -194,7 +203,7 @@ impl Lease {
                 source,
             })?;
             reach("snapshot-renamed");
-            tables.put_layer(&layer, &table)?;
+            tables.put_layer(&layer, &table, now(), disk)?;
             tables.add_unsynced(&store.boot, &Unsynced::Layer(id.as_str().to_owned()))?;
             reach("snapshot-rows");
             Ok((layer, true))
@@ -244,10 +253,8 @@ impl Lease {
     /// process removed one in between: treat it as a miss.
     pub fn hold(&self, chain: &Chain) -> Result<(), LeaseError> {
         let store = &self.inner.store;
-        let _gc = StandingLock::shared(&store.gc_lock())?;
-        self.inner.on_disk(|disk| {
-            disk.hold(&self.inner.dir, chain.0.iter().map(|layer| &layer.snapshot))
-        })?;
+        let gc = StandingLock::shared(&store.gc_lock())?;
+        let new = (self.inner).hold_snapshots(chain.0.iter().map(|layer| &layer.snapshot))?;
         for layer in &chain.0 {
             if !is_directory(&store.snapshots.join(layer.snapshot.as_str())) {
                 return Err(LeaseError::Missing {
@@ -255,7 +262,35 @@ impl Lease {
                 });
             }
         }
+        drop(gc);
+        if !new.is_empty() {
+            store.note_use(Used::Snapshots(&new));
+        }
         Ok(())
+    }
+
+    /// Keeps a blob from being removed as long as the lease lives; its size when the store has it, none when it does not.
+    ///
+    /// What is written through [`blob_writer`](Self::blob_writer) is held already.
+    pub fn hold_blob(&self, digest: &Digest) -> Result<Option<u64>, LeaseError> {
+        let store = self.store();
+        let gc = StandingLock::shared(&store.inner.gc_lock())?;
+        let size = match store.blob_size(digest) {
+            Ok(size) => size,
+            Err(BlobError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(LeaseError::Blob(Box::new(error))),
+        };
+        let is_new = self.inner.hold_blob(digest)?;
+        drop(gc);
+        if is_new {
+            store.inner.note_use(Used::Blob(digest.as_ref()));
+        }
+        Ok(Some(size))
+    }
+
+    /// Holds a blob that is about to be committed. The caller has the shared `locks/gc`.
+    pub(crate) fn hold_new_blob(&self, digest: &Digest) -> Result<(), LeaseError> {
+        self.inner.hold_blob(digest).map(drop)
     }
 
     /// Looks up a step and holds its chain: a hit stays one.
@@ -286,7 +321,40 @@ impl LeaseInner {
             lock,
             has_directory: false,
             held: BTreeSet::new(),
+            held_blobs: BTreeSet::new(),
         }))
+    }
+
+    /// Lists snapshots as held; gives those that were not before.
+    fn hold_snapshots<'a>(
+        &self,
+        snapshots: impl Iterator<Item = &'a SnapshotId>,
+    ) -> Result<BTreeSet<SnapshotId>, LeaseError> {
+        let mut new = BTreeSet::new();
+        self.on_disk(|disk| {
+            new = snapshots
+                .filter(|snapshot| !disk.held.contains(snapshot))
+                .cloned()
+                .collect();
+            disk.list(&self.dir, "snapshot", new.iter().map(SnapshotId::as_str))?;
+            disk.held.extend(new.iter().cloned());
+            Ok(())
+        })?;
+        Ok(new)
+    }
+
+    /// Lists a blob as held; false when it was before.
+    fn hold_blob(&self, digest: &Digest) -> Result<bool, LeaseError> {
+        let mut is_new = false;
+        self.on_disk(|disk| {
+            is_new = !disk.held_blobs.contains(digest.as_ref());
+            if is_new {
+                disk.list(&self.dir, "blob", std::iter::once(digest.as_ref()))?;
+                disk.held_blobs.insert(digest.to_string());
+            }
+            Ok(())
+        })?;
+        Ok(is_new)
     }
 }
 
@@ -302,29 +370,30 @@ impl Disk {
         Ok(())
     }
 
-    fn hold<'a>(
+    /// Appends a line `KIND NAME` for each name to the lock file.
+    fn list<'a>(
         &mut self,
         dir: &Path,
-        snapshots: impl Iterator<Item = &'a SnapshotId>,
+        kind: &str,
+        names: impl Iterator<Item = &'a str>,
     ) -> Result<(), LeaseError> {
-        let new: Vec<_> = snapshots
-            .filter(|snapshot| !self.held.contains(snapshot))
-            .collect();
-        let lines: String = new
-            .iter()
-            .flat_map(|snapshot| ["snapshot ", snapshot.as_str(), "\n"])
-            .collect();
-        if !lines.is_empty() {
-            self.lock
-                .file()
-                .write_all(lines.as_bytes())
-                .map_err(|source| LeaseError::Hold {
-                    path: lock_path(dir),
-                    source,
-                })?;
+        let lines: String = names.flat_map(|name| [kind, " ", name, "\n"]).collect();
+        if lines.is_empty() {
+            return Ok(());
         }
-        self.held.extend(new.into_iter().cloned());
-        Ok(())
+        let mut file = self.lock.file();
+        let failed = |source| LeaseError::Hold {
+            path: lock_path(dir),
+            source,
+        };
+        let before = file.metadata().map_err(failed)?.len();
+        file.write_all(lines.as_bytes()).map_err(|source| {
+            // A line that was cut off by a full disk would spoil the next one. What stays of it holds nothing: who
+            // reads the file ignores a line that is not whole, and the caller does not use what it could not hold.
+            let _ = file.set_len(before);
+            let _ = file.seek(SeekFrom::Start(before));
+            failed(source)
+        })
     }
 }
 
@@ -346,6 +415,25 @@ impl Drop for LeaseInner {
 
 fn lock_path(dir: &Path) -> PathBuf {
     dir.with_extension("lock")
+}
+
+/// True when a process lives that has a lease.
+pub(crate) fn has_live(work: &Path) -> std::io::Result<bool> {
+    let entries = match std::fs::read_dir(work) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "lock")
+            && is_locked(&path)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes the work of leases whose process is gone, and returns how many there were.

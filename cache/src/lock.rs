@@ -150,6 +150,22 @@ impl Drop for StandingLock {
     }
 }
 
+/// True when somebody holds the lock of the file at `path`; false also when there is no such file.
+pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => {
+            unlock(&file);
+            Ok(false)
+        }
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Lets go at once. Closing alone would not, while a child that another thread has just forked keeps its copy of the
 /// descriptor until it calls exec.
 fn unlock(file: &File) {

@@ -18,9 +18,8 @@
 //!
 //! Opening an existing store writes nothing unless there is something to clean up.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,24 +28,11 @@ use crate::db::{Db, DbError, Unsynced};
 use crate::failpoint::reach;
 use crate::layer_memo::EntryMemo;
 use crate::lease::{Lease, LeaseError, clean_dead};
+use crate::open::{OpenLock, open_or_create};
 use crate::remove::{RemoveTree, RemoveTreeHere};
-
-/// Version of everything on disk. A change that an older rbuild would misread raises it.
-pub const FORMAT_VERSION: u32 = 1;
 
 /// File name of the database.
 pub(crate) const DATABASE: &str = "db.sqlite";
-
-/// Directories of a store, in the order in which they are made.
-const DIRECTORIES: [&str; 7] = [
-    "blobs",
-    "blobs/sha256",
-    "snapshots",
-    "mounts",
-    "statcache",
-    "work",
-    "locks",
-];
 
 /// Why a store could not be opened or synced.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +49,14 @@ pub enum StoreError {
         found: u32,
         /// [`FORMAT_VERSION`].
         known: u32,
+    },
+    /// It is being repaired or brought to this format, or an older rbuild keeps that from being done.
+    #[error("store `{root}` is in use: {reason}; try again when that is done")]
+    Busy {
+        /// The store.
+        root: PathBuf,
+        /// By whom.
+        reason: &'static str,
     },
     /// Its version file says nothing.
     #[error("store version file `{path}` is damaged: it holds `{text}`")]
@@ -154,6 +148,8 @@ pub(crate) struct StoreInner {
     pub(crate) entries: EntryMemo,
     /// True when something was committed since the last sync.
     is_dirty: AtomicBool,
+    /// Says that the store is in use. The last field: let go of when all else is closed.
+    _open: OpenLock,
 }
 
 impl Store {
@@ -178,7 +174,7 @@ impl Store {
             path: root.to_owned(),
             source,
         })?;
-        let db = open_or_create(&root)?;
+        let (db, lock) = open_or_create(&root)?;
         let inner = StoreInner {
             blobs: root.join("blobs/sha256"),
             snapshots: root.join("snapshots"),
@@ -191,6 +187,7 @@ impl Store {
             remover,
             entries: EntryMemo::default(),
             is_dirty: AtomicBool::new(false),
+            _open: lock,
             root,
         };
         let store = Self {
@@ -312,110 +309,6 @@ impl StoreInner {
         }
         reach("checkpoint-done");
         Ok(())
-    }
-}
-
-/// Opens the database of a store that is made where it is missing.
-fn open_or_create(root: &Path) -> Result<Db, StoreError> {
-    let version = root.join("VERSION");
-    let database = root.join(DATABASE);
-    if is_current(root, &version)?
-        && let Some(db) = Db::open(&database)?
-    {
-        return Ok(db);
-    }
-    // From here on one process at a time. Every part is made only where it is missing, VERSION last.
-    make_directory(root, true)?;
-    let turn = File::open(root).map_err(|source| StoreError::Read {
-        path: root.to_owned(),
-        source,
-    })?;
-    turn.lock().map_err(|source| StoreError::Read {
-        path: root.to_owned(),
-        source,
-    })?;
-    if !is_current(root, &version)? {
-        refuse_foreign(root)?;
-    }
-    for directory in DIRECTORIES {
-        make_directory(&root.join(directory), false)?;
-    }
-    reach("store-directories");
-    let db = Db::create(&database)?;
-    reach("store-database");
-    let temporary = root.join("VERSION.new");
-    let create = |source| StoreError::Create {
-        path: version.clone(),
-        source,
-    };
-    std::fs::write(&temporary, format!("{FORMAT_VERSION}\n")).map_err(create)?;
-    std::fs::rename(&temporary, &version).map_err(create)?;
-    reach("store-version");
-    Ok(db)
-}
-
-/// True when the store has this version; false when it has none yet.
-fn is_current(root: &Path, version: &Path) -> Result<bool, StoreError> {
-    let text = match std::fs::read(version) {
-        Ok(text) => String::from_utf8_lossy(&text).trim().to_owned(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return Ok(false),
-        Err(source) => {
-            return Err(StoreError::Read {
-                path: version.to_owned(),
-                source,
-            });
-        }
-    };
-    match text.parse::<u32>() {
-        Ok(FORMAT_VERSION) => Ok(true),
-        // There is no older format yet. The migration of one would start here, under the lock of the root.
-        Ok(found) if found > FORMAT_VERSION => Err(StoreError::Newer {
-            root: root.to_owned(),
-            found,
-            known: FORMAT_VERSION,
-        }),
-        _ => Err(StoreError::Version {
-            path: version.to_owned(),
-            text,
-        }),
-    }
-}
-
-/// Refuses a directory that holds what a store does not, so that a mistyped --root does no harm.
-fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Read {
-        path: root.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(root).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let text = name.to_string_lossy();
-        let is_ours = DIRECTORIES.contains(&text.as_ref())
-            || text.starts_with(DATABASE)
-            || text == "VERSION.new"
-            || text == "lost+found";
-        if !is_ours {
-            return Err(StoreError::NotAStore {
-                root: root.to_owned(),
-                found: root.join(name),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Makes a directory for the owner alone: layers hold set-user-ID programs and other people's secrets.
-fn make_directory(path: &Path, makes_parents: bool) -> Result<(), StoreError> {
-    match DirBuilder::new()
-        .recursive(makes_parents)
-        .mode(0o700)
-        .create(path)
-    {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        result => result.map_err(|source| StoreError::Create {
-            path: path.to_owned(),
-            source,
-        }),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Fixture, commit_blob, commit_layer, file, key, record};
-use rbuild_cache::{CacheMountGuard, Chain, RemoveTreeHere, Sharing, Store};
+use rbuild_cache::{CacheMountGuard, CacheMountId, Chain, RemoveTreeHere, Sharing, Store};
 
 /// Names the part that a child plays.
 const ROLE: &str = "RBUILD_CACHE_TEST_ROLE";
@@ -300,7 +300,7 @@ fn is_finished_within<T>(thread: &std::thread::JoinHandle<T>, time: Duration) ->
 
 fn mount(store: &Store, id: &str, sharing: Sharing) -> CacheMountGuard {
     store
-        .lock_cache_mount(id, sharing, || false)
+        .lock_cache_mount(&CacheMountId::plain(id), sharing, || false)
         .unwrap()
         .expect("nobody cancels")
 }
@@ -315,7 +315,7 @@ fn cache_mount_is_shared_private_or_locked() {
     std::fs::write(first.path().join("half"), "").unwrap();
     assert!(
         store
-            .lock_cache_mount("id", Sharing::Shared, || true)
+            .lock_cache_mount(&CacheMountId::plain("id"), Sharing::Shared, || true)
             .unwrap()
             .is_none()
     );
@@ -329,7 +329,7 @@ fn cache_mount_is_shared_private_or_locked() {
     assert!(!second.is_new());
     assert!(
         store
-            .lock_cache_mount("id", Sharing::Locked, || true)
+            .lock_cache_mount(&CacheMountId::plain("id"), Sharing::Locked, || true)
             .unwrap()
             .is_none()
     );

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 
 use common::{Fixture, commit_blob, commit_layer, file, key, record};
 use rbuild_cache::{
-    BlobError, Chain, FORMAT_VERSION, ImageError, ImageRecord, LayerError, OriginalBlob,
-    PackParameters, PackedBlob, RemovedImage, Resolution, SnapshotId, Store, StoreError,
+    BlobError, Chain, ImageError, ImageRecord, LayerError, OriginalBlob, PackParameters,
+    PackedBlob, RemovedImage, Resolution, SnapshotId, Store, StoreError,
 };
 
 #[test]
@@ -251,38 +251,6 @@ fn hits_write_nothing() {
         before,
         "names, sizes and times of everything but SQLite's shared memory"
     );
-}
-
-#[test]
-fn version_decides_whether_a_store_opens() {
-    let fixture = Fixture::new();
-    drop(fixture.open());
-    let version = fixture.root().join("VERSION");
-    assert_eq!(
-        std::fs::read_to_string(&version).unwrap(),
-        format!("{FORMAT_VERSION}\n")
-    );
-    std::fs::write(&version, "2\n").unwrap();
-    let error = Store::open(&fixture.root()).unwrap_err();
-    assert!(matches!(
-        error,
-        StoreError::Newer {
-            found: 2,
-            known: 1,
-            ..
-        }
-    ));
-    assert!(error.to_string().contains("use a newer rbuild"), "{error}");
-    for damage in ["", "x", "0", "1.5", "\u{0}\u{0}"] {
-        std::fs::write(&version, damage).unwrap();
-        assert!(
-            matches!(
-                Store::open(&fixture.root()),
-                Err(StoreError::Version { .. })
-            ),
-            "{damage:?}"
-        );
-    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use rbuild_cache::CacheMountGuard;
+use rbuild_cache::{CacheMountGuard, CacheMountId};
 use rbuild_frontend::graph::{Input, MountKind, Run, Sharing};
 use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMountKind, SourceRoot};
 
@@ -70,10 +70,17 @@ pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<CacheMounts, StepError
         mounts.identities.insert(position, identity);
     }
     for (identity, (position, sharing)) in wanted {
+        let MountKind::Cache { id, .. } = &run.mounts[position].kind else {
+            continue;
+        };
+        let name = CacheMountId {
+            identity: identity.clone(),
+            title: id.clone(),
+        };
         let is_cancelled = || workspace.cancel.is_cancelled();
         let guard = workspace
             .store
-            .lock_cache_mount(&identity, sharing, is_cancelled);
+            .lock_cache_mount(&name, sharing, is_cancelled);
         let mut guard = guard
             .map_err(StepError::store)?
             .ok_or(StepError::Cancelled)?;

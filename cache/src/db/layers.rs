@@ -38,11 +38,21 @@ impl Tables<'_> {
         row.map(|layer| self.parsed("layer", layer)).transpose()
     }
 
-    /// Adds a layer and its entry table.
-    pub(crate) fn put_layer(&self, layer: &Layer, entries: &[u8]) -> Result<(), DbError> {
+    /// Adds a layer, used just now, and its entry table. `disk` is what its snapshot takes in bytes.
+    pub(crate) fn put_layer(
+        &self,
+        layer: &Layer,
+        entries: &[u8],
+        used: i64,
+        disk: u64,
+    ) -> Result<(), DbError> {
         self.run("record a layer", |connection| {
             connection
-                .prepare_cached("INSERT OR REPLACE INTO layer VALUES (?, ?, ?, ?, ?, ?)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO layer
+                     (snapshot, diff_id, content, tar_size, created, created_nanos, used, disk)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
                 .execute(params![
                     layer.snapshot.as_str(),
                     layer.diff_id.0.as_ref(),
@@ -50,6 +60,8 @@ impl Tables<'_> {
                     layer.tar_size.cast_signed(),
                     layer.created,
                     layer.created_nanos,
+                    used,
+                    disk.cast_signed(),
                 ])?;
             connection
                 .prepare_cached("INSERT OR REPLACE INTO layer_entries VALUES (?, ?)")?
@@ -91,11 +103,14 @@ impl Tables<'_> {
         })
     }
 
-    /// Adds a blob.
+    /// Adds a blob, used just now.
     pub(crate) fn put_blob(&self, digest: &str, size: u64, created: i64) -> Result<(), DbError> {
         self.run("record a blob", |connection| {
             connection
-                .prepare_cached("INSERT OR REPLACE INTO blob VALUES (?, ?, ?)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO blob (digest, size, created, used)
+                     VALUES (?1, ?2, ?3, ?3)",
+                )?
                 .execute(params![digest, size.cast_signed(), created])
                 .map(drop)
         })

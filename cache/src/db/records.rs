@@ -104,17 +104,21 @@ impl Tables<'_> {
         })
     }
 
-    /// Notes that the directory of a cache mount was prepared.
+    /// Notes that the directory of a cache mount was prepared; it is in use.
     pub(crate) fn put_cache_mount(
         &self,
         directory: &str,
         id: &str,
+        title: &str,
         created: i64,
     ) -> Result<(), DbError> {
         self.run("record a cache mount", |connection| {
             connection
-                .prepare_cached("INSERT OR REPLACE INTO cache_mount VALUES (?, ?, ?)")?
-                .execute(params![directory, id, created])
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO cache_mount (directory, id, created, used, title)
+                     VALUES (?1, ?2, ?3, ?3, ?4)",
+                )?
+                .execute(params![directory, id, created, title])
                 .map(drop)
         })
     }

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{DbError, Tables};
 
-/// Version 1. Every statement is harmless when the table exists. A change of a table is a new store version.
+/// Format 1. Every statement is harmless when the table exists. A change of a table is a new format, and a migration.
 ///
 /// `unsynced` lists rows whose files or commits a power cut may lose: written in the transaction that adds the row,
 /// removed after a `syncfs`. Usually empty. `AUTOINCREMENT`, so that a number is never used twice.

@@ -117,7 +117,7 @@ async fn build_in(
     workspace: &Arc<Workspace>,
     source: &rbuild_frontend::source::Source,
 ) -> Result<BuildOutcome, BuildError> {
-    let program = plan::parse(source)?;
+    let program = plan::parse(source, &workspace.options)?;
     let graphs = workspace
         .unless_cancelled(plan::all_platforms(workspace, &program, source))
         .await?;

@@ -1,6 +1,6 @@
 //! What can go wrong in a build, as data; the terminal turns it into text.
 
-use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::diagnostic::Errors;
 use rbuild_frontend::graph::{Graph, StepIndex};
 use rbuild_frontend::source::{Lines, Source, Span};
 use rbuild_runner::job::CommandStatus;
@@ -20,11 +20,11 @@ type Boxed = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum BuildError {
     /// The Dockerfile can't be built: exit code 2 when it does not even parse.
-    #[error("{}", .diagnostic.message)]
+    #[error("{errors}")]
     Dockerfile {
         /// What is wrong and where.
-        diagnostic: Box<Diagnostic>,
-        /// The text that the diagnostic points into.
+        errors: Errors,
+        /// The text that they point into.
         source_text: Source,
     },
     /// A step failed.
@@ -342,8 +342,8 @@ impl BuildError {
     /// The process exit code that the design gives to this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Dockerfile { diagnostic, .. }
-                if diagnostic.phase != rbuild_frontend::diagnostic::Phase::Plan =>
+            Self::Dockerfile { errors, .. }
+                if errors.first().phase != rbuild_frontend::diagnostic::Phase::Plan =>
             {
                 2
             }
@@ -355,7 +355,7 @@ impl BuildError {
     /// The way out, where one is known.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Dockerfile { diagnostic, .. } => diagnostic.help.clone(),
+            Self::Dockerfile { errors, .. } => errors.first().help.clone(),
             Self::Step { failure, source } => failure.help.clone().or_else(|| source.help()),
             Self::Image { help, .. } => help.clone(),
             Self::Export { source, .. } => source.downcast_ref::<ExportError>().and_then(ExportError::help),

@@ -4,11 +4,12 @@
 //! lines ──▶ logical lines ──▶ keyword, flags, arguments ──▶ Node (+ heredoc bodies)
 //! ```
 //!
-//! Unknown instructions survive here; they fail in [`crate::instructions`]. The first error ends parsing.
+//! Unknown instructions survive here; they fail in [`crate::instructions`]. An instruction that can't be parsed is left
+//! out and told, and the ones behind it are still read.
 
 use crate::arguments::Grammar;
-use crate::diagnostic::{Diagnostic, Phase};
-use crate::directive::{Directive, DirectiveZone};
+use crate::diagnostic::{Diagnostic, Errors, Phase};
+use crate::directive::{Directive, DirectiveZone, Zone};
 use crate::instruction::Heredoc;
 use crate::lines::{Fragment, LineReader, LogicalLine};
 use crate::source::{Lines, Source, Span};
@@ -118,58 +119,116 @@ impl Node {
 const MAX_TRIGGER_DEPTH: usize = 4;
 
 /// Parses a file.
-pub fn parse(source: &Source) -> Result<Dockerfile, Diagnostic> {
-    let mut reader = LineReader::new(source);
-    let mut zone = DirectiveZone::default();
-    let mut nodes = Vec::new();
-    let mut warnings = Vec::new();
-    let mut comments = Vec::new();
-    while let Some(first) = reader.next_line()? {
-        if zone.read(first)? {
-            continue;
+pub fn parse(source: &Source) -> Result<Dockerfile, Errors> {
+    let (file, errors) = parse_partly(source);
+    Errors::of(errors).map(|()| file)
+}
+
+/// Parses what can be parsed of a file; what can't is left out and told. Without errors it is the whole file.
+///
+/// An instruction that is wrong ends with its line, so the ones behind it are still read. A file is read no further
+/// where nobody can tell how it goes on: at a line that is too long, behind an unknown escape character.
+pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
+    let mut parser = Parser {
+        reader: LineReader::new(source),
+        zone: DirectiveZone::default(),
+        comments: Vec::new(),
+        nodes: Vec::new(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+    };
+    loop {
+        match parser.step() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(last) => {
+                parser.errors.push(last);
+                break;
+            }
+        }
+    }
+    let count = parser.reader.count().max(1);
+    if parser.nodes.is_empty() && parser.errors.is_empty() {
+        parser.errors.push(no_instructions(source, count));
+    }
+    let file = Dockerfile {
+        source: source.clone(),
+        escape: parser.zone.escape(),
+        directives: parser.zone.into_found(),
+        nodes: parser.nodes,
+        warnings: parser.warnings,
+    };
+    (file, parser.errors)
+}
+
+/// A file that is being parsed.
+struct Parser<'a> {
+    reader: LineReader<'a>,
+    zone: DirectiveZone,
+    /// Comments since the last instruction.
+    comments: Vec<String>,
+    nodes: Vec<Node>,
+    warnings: Vec<Diagnostic>,
+    /// Errors behind which the file could be read on.
+    errors: Vec<Diagnostic>,
+}
+
+impl Parser<'_> {
+    /// Reads a comment, a blank line or an instruction; false at the end of the file. An error ends the reading.
+    fn step(&mut self) -> Result<bool, Diagnostic> {
+        let Some(first) = self.reader.next_line()? else {
+            return Ok(false);
+        };
+        match self.zone.read(first)? {
+            Zone::Over => {}
+            Zone::Directive => return Ok(true),
+            Zone::Repeated(error) => {
+                self.errors.push(error);
+                return Ok(true);
+            }
         }
         if first.is_comment() {
-            collect_comment(&mut comments, first.raw);
-            continue;
+            collect_comment(&mut self.comments, first.raw);
+            return Ok(true);
         }
-        let escape = zone.escape();
-        let Some(line) = LogicalLine::read(first, &mut reader, escape)? else {
-            continue;
+        let escape = self.zone.escape();
+        let Some(line) = LogicalLine::read(first, &mut self.reader, escape)? else {
+            return Ok(true);
         };
         if let Some(span) = line.blank_continuation {
-            warnings.push(blank_continuation(span));
+            self.warnings.push(blank_continuation(span));
         }
-        let mut node =
-            parse_node(line.fragment(), escape, 0).map_err(|error| error.within(line.lines))?;
-        node.comments = std::mem::take(&mut comments);
-        node.span = line.span;
-        if line.text.contains("<<") && node.can_have_heredocs() {
-            read_heredocs(&mut node, &mut reader)?;
+        let comments = std::mem::take(&mut self.comments);
+        match parse_node(line.fragment(), escape, 0) {
+            Ok(node) => {
+                let mut node = Node {
+                    comments,
+                    span: line.span,
+                    ..node
+                };
+                if line.text.contains("<<") && node.can_have_heredocs() {
+                    read_heredocs(&mut node, &mut self.reader)?;
+                }
+                self.nodes.push(node);
+            }
+            // None of the instructions that can fail here is followed by here-documents.
+            Err(error) => self.errors.push(error.within(line.lines)),
         }
-        nodes.push(node);
+        Ok(true)
     }
-    if nodes.is_empty() {
-        let lines = Lines {
-            first: reader.count().max(1),
-            last: reader.count().max(1),
-        };
-        let message = "the file has no instructions";
-        return Err(Diagnostic::error(
-            "no-instructions",
-            Phase::Parse,
-            source.span_of_lines(lines),
-            message,
-        )
-        .within(lines)
-        .with_help("a Dockerfile needs at least a FROM instruction, such as `FROM scratch`"));
-    }
-    Ok(Dockerfile {
-        source: source.clone(),
-        escape: zone.escape(),
-        directives: zone.into_found(),
-        nodes,
-        warnings,
-    })
+}
+
+fn no_instructions(source: &Source, last: usize) -> Diagnostic {
+    let lines = Lines { first: last, last };
+    let message = "the file has no instructions";
+    Diagnostic::error(
+        "no-instructions",
+        Phase::Parse,
+        source.span_of_lines(lines),
+        message,
+    )
+    .within(lines)
+    .with_help("a Dockerfile needs at least a FROM instruction, such as `FROM scratch`")
 }
 
 /// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.

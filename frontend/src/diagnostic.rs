@@ -43,6 +43,17 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Other places that matter, each with its words (`first defined here`).
     pub notes: Vec<(Span, String)>,
+    /// What would mend it without changing what the file means; empty if only a person can tell. All or none are made.
+    pub edits: Vec<Edit>,
+}
+
+/// A piece of text to put in another's place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edit {
+    /// What is replaced; empty to insert.
+    pub span: Span,
+    /// What stands there afterwards.
+    pub text: String,
 }
 
 impl Diagnostic {
@@ -58,6 +69,7 @@ impl Diagnostic {
             label: String::new(),
             help: None,
             notes: Vec::new(),
+            edits: Vec::new(),
         }
     }
 
@@ -96,6 +108,14 @@ impl Diagnostic {
         self.notes.push((span, words.into()));
         self
     }
+
+    /// The same with one more edit that mends it.
+    #[must_use]
+    pub fn with_edit(mut self, span: Span, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.edits.push(Edit { span, text });
+        self
+    }
 }
 
 impl std::fmt::Display for Diagnostic {
@@ -105,3 +125,95 @@ impl std::fmt::Display for Diagnostic {
 }
 
 impl std::error::Error for Diagnostic {}
+
+/// Why a file is refused: all errors that do not follow from others, at least one.
+///
+/// The first is the one that the reference builder stops at; the others stand in file order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors(Vec<Diagnostic>);
+
+impl Errors {
+    /// Nothing for no errors; otherwise the first of them stays the first.
+    pub fn of(mut found: Vec<Diagnostic>) -> Result<(), Self> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        found[1..].sort_by_key(|error| error.span);
+        Err(Self(found))
+    }
+
+    /// The error that the reference builder stops at.
+    pub fn first(&self) -> &Diagnostic {
+        &self.0[0]
+    }
+
+    /// All of them, in the order in which they are shown.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.0.iter()
+    }
+
+    /// All of them, in the order in which they are shown.
+    pub fn into_vec(self) -> Vec<Diagnostic> {
+        self.0
+    }
+
+    /// Each of them changed.
+    #[must_use]
+    pub fn map(self, change: impl FnMut(Diagnostic) -> Diagnostic) -> Self {
+        Self(self.0.into_iter().map(change).collect())
+    }
+}
+
+impl From<Diagnostic> for Errors {
+    fn from(error: Diagnostic) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// Errors so far, where the work goes on behind one.
+#[derive(Debug, Default)]
+pub(crate) struct Found(pub(crate) Vec<Diagnostic>);
+
+impl Found {
+    /// The value; the default in place of what could not be had.
+    pub(crate) fn or_default<T: Default>(&mut self, result: Result<T, impl Into<Errors>>) -> T {
+        result.unwrap_or_else(|errors| {
+            self.0.extend(errors.into().0);
+            T::default()
+        })
+    }
+
+    /// Whether an instruction on these lines is in error already: what else is wrong with it may follow from that.
+    pub(crate) fn has(&self, lines: Lines) -> bool {
+        self.0
+            .iter()
+            .any(|error| error.instruction_lines == Some(lines))
+    }
+
+    /// Nothing, if nothing was found.
+    pub(crate) fn into_result(self) -> Result<(), Errors> {
+        Errors::of(self.0)
+    }
+}
+
+impl std::fmt::Display for Errors {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.first().fmt(formatter)
+    }
+}
+
+impl std::error::Error for Errors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_stays_the_first() {
+        let at = |start| Diagnostic::error("x", Phase::Parse, Span::new(start, start), "x");
+        assert_eq!(Errors::of(Vec::new()), Ok(()));
+        let errors = Errors::of(vec![at(5), at(9), at(1)]).expect_err("there are some");
+        let starts: Vec<_> = errors.iter().map(|error| error.span.start).collect();
+        assert_eq!((errors.first(), starts), (&at(5), vec![5, 1, 9]));
+    }
+}

@@ -49,6 +49,17 @@ pub struct Directive {
     pub value_span: Span,
 }
 
+/// What a line is to the zone.
+#[derive(Debug)]
+pub(crate) enum Zone {
+    /// No directive, nor will any line behind it be one.
+    Over,
+    /// A directive.
+    Directive,
+    /// A directive that stood before: the first one counts.
+    Repeated(Diagnostic),
+}
+
 /// Reads directives as long as the zone lasts.
 #[derive(Debug, Default)]
 pub(crate) struct DirectiveZone {
@@ -57,14 +68,14 @@ pub(crate) struct DirectiveZone {
 }
 
 impl DirectiveZone {
-    /// Looks at a line that begins an instruction, is blank or is a comment; true if it is a directive.
-    pub(crate) fn read(&mut self, line: PhysicalLine<'_>) -> Result<bool, Diagnostic> {
+    /// Looks at a line that begins an instruction, is blank or is a comment. An error leaves open how to read the rest.
+    pub(crate) fn read(&mut self, line: PhysicalLine<'_>) -> Result<Zone, Diagnostic> {
         if self.is_over {
-            return Ok(false);
+            return Ok(Zone::Over);
         }
         let Some((name, value_offset, value)) = parse(line.text()) else {
             self.is_over = true;
-            return Ok(false);
+            return Ok(Zone::Over);
         };
         let value_start = line.start + value_offset;
         let directive = Directive {
@@ -78,14 +89,12 @@ impl DirectiveZone {
                 "the directive `{}` stands here a second time",
                 name.as_str()
             );
-            return Err(Diagnostic::error(
-                "repeated-directive",
-                Phase::Parse,
-                line.span(),
-                message,
-            )
-            .with_note(first.span, "first here")
-            .with_help("keep one of them"));
+            let error = Diagnostic::error("repeated-directive", Phase::Parse, line.span(), message);
+            return Ok(Zone::Repeated(
+                error
+                    .with_note(first.span, "first here")
+                    .with_help("keep one of them"),
+            ));
         }
         if name == DirectiveName::Escape && value != "\\" && value != "`" {
             let message = format!("`{value}` can't be the escape character");
@@ -98,7 +107,7 @@ impl DirectiveZone {
             .with_help("it is a backslash or a backtick"));
         }
         self.found.push(directive);
-        Ok(true)
+        Ok(Zone::Directive)
     }
 
     /// The escape character so far.
@@ -151,7 +160,9 @@ mod tests {
         let mut reader = LineReader::new(&source);
         let mut zone = DirectiveZone::default();
         while let Some(line) = reader.next_line().expect("the text is valid") {
-            zone.read(line).map_err(|diagnostic| diagnostic.code)?;
+            if let Zone::Repeated(error) = zone.read(line).map_err(|error| error.code)? {
+                return Err(error.code);
+            }
         }
         for directive in &zone.found {
             let span = directive.value_span;

@@ -4,7 +4,7 @@
 //! Quotes of both kinds and the escape character are removed while lexing, inside single quotes too.
 
 use crate::ast::Word;
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Phase};
 use crate::lines::Fragment;
 use crate::source::Span;
 use crate::suggest::closest;
@@ -62,42 +62,61 @@ fn lex_one(text: &str, escape: char) -> (String, usize) {
     (flag, text.len())
 }
 
+/// A flag that was given.
+#[derive(Debug)]
+struct Given<'a> {
+    name: &'static str,
+    value: &'a str,
+    /// The whole flag's place.
+    span: Span,
+    /// The value's place; the whole flag's if it has none.
+    value_span: Span,
+}
+
 /// The checked flags of one instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Flags<'a> {
-    /// Name, value and place, in file order.
-    given: Vec<(&'static str, &'a str, Span)>,
+    /// In file order.
+    given: Vec<Given<'a>>,
 }
 
 impl<'a> Flags<'a> {
     /// Checks flags against what the instruction offers.
-    pub(crate) fn check(words: &'a [Word], rules: &[FlagRule]) -> Result<Self, Diagnostic> {
+    pub(crate) fn check(words: &'a [Word], rules: &[FlagRule]) -> Result<Self, Errors> {
         let mut flags = Self::default();
+        let mut errors = Vec::new();
         for word in words {
-            let (flag, value) = word
-                .text
-                .split_once('=')
-                .map_or((&*word.text, None), |(flag, value)| (flag, Some(value)));
-            let name = flag.strip_prefix("--").unwrap_or(flag);
-            let Some(&(name, kind)) = rules.iter().find(|(known, _)| *known == name) else {
-                return Err(unknown(word, flag, name, rules));
-            };
-            if kind != FlagKind::List
-                && let Some((_, _, first)) = flags.given.iter().find(|(given, ..)| *given == name)
-            {
-                return Err(error(
-                    "duplicate-flag",
-                    word,
-                    format!("the flag `{flag}` is given twice"),
-                )
-                .with_note(*first, "first here")
-                .with_help("keep one of them"));
+            match flags.check_one(word, rules) {
+                Ok(given) => flags.given.push(given),
+                Err(error) => errors.push(error),
             }
-            flags
-                .given
-                .push((name, value_of(word, flag, value, kind)?, word.span));
         }
-        Ok(flags)
+        Errors::of(errors).map(|()| flags)
+    }
+
+    fn check_one(&self, word: &'a Word, rules: &[FlagRule]) -> Result<Given<'a>, Diagnostic> {
+        let (flag, value) = word
+            .text
+            .split_once('=')
+            .map_or((&*word.text, None), |(flag, value)| (flag, Some(value)));
+        let name = flag.strip_prefix("--").unwrap_or(flag);
+        let Some(&(name, kind)) = rules.iter().find(|(known, _)| *known == name) else {
+            return Err(unknown(word, flag, name, rules));
+        };
+        if kind != FlagKind::List
+            && let Some(first) = self.given.iter().find(|given| given.name == name)
+        {
+            let message = format!("the flag `{flag}` is given twice");
+            return Err(error("duplicate-flag", word, message)
+                .with_note(first.span, "first here")
+                .with_help("keep one of them"));
+        }
+        Ok(Given {
+            name,
+            value: value_of(word, flag, value, kind)?,
+            span: word.span,
+            value_span: part_of(word, flag.len() + 1..word.text.len().max(flag.len() + 1)),
+        })
     }
 
     /// The value of a text flag, as written.
@@ -107,18 +126,15 @@ impl<'a> Flags<'a> {
 
     /// The value and place of a text flag.
     pub(crate) fn place(&self, name: &str) -> Option<(&'a str, Span)> {
-        self.given
-            .iter()
-            .find(|(given, ..)| *given == name)
-            .map(|(_, value, span)| (*value, *span))
+        self.list(name).next()
     }
 
     /// The values of a list flag with their places.
     pub(crate) fn list(&self, name: &str) -> impl Iterator<Item = (&'a str, Span)> {
         self.given
             .iter()
-            .filter(move |(given, ..)| *given == name)
-            .map(|(_, value, span)| (*value, *span))
+            .filter(move |given| given.name == name)
+            .map(|given| (given.value, given.value_span))
     }
 
     /// A switch, none when it was not given.
@@ -153,12 +169,13 @@ fn value_of<'a>(
             if matches!(value.to_lowercase().as_str(), "true" | "false") {
                 return Ok(value);
             }
-            Err(error(
-                "invalid-flag-value",
-                word,
-                format!("`{value}` is neither true nor false"),
-            )
-            .with_help(format!("write `{flag}`, `{flag}=true` or `{flag}=false`")))
+            let message = format!("`{value}` is neither true nor false");
+            let error = error("invalid-flag-value", word, message)
+                .with_help(format!("write `{flag}`, `{flag}=true` or `{flag}=false`"));
+            Err(Diagnostic {
+                span: part_of(word, flag.len() + 1..word.text.len()),
+                ..error
+            })
         }
         (FlagKind::Text | FlagKind::List, Some(value)) => Ok(value),
         (FlagKind::Text | FlagKind::List, None) => {
@@ -181,7 +198,20 @@ fn unknown(word: &Word, flag: &str, name: &str, rules: &[FlagRule]) -> Diagnosti
             format!("the flags of this instruction are {}", known.join(", "))
         }
     };
-    error("unknown-flag", word, format!("unknown flag `{flag}`")).with_help(help)
+    let error = error("unknown-flag", word, format!("unknown flag `{flag}`")).with_help(help);
+    Diagnostic {
+        span: part_of(word, 0..flag.len()),
+        ..error
+    }
+}
+
+/// The place of a part of a word; of the whole word if quotes, escapes or continuations were taken out of it.
+pub(crate) fn part_of(word: &Word, part: std::ops::Range<usize>) -> Span {
+    if word.span.end - word.span.start == word.text.len() && !part.is_empty() {
+        Span::new(word.span.start + part.start, word.span.start + part.end)
+    } else {
+        word.span
+    }
 }
 
 fn error(code: &'static str, word: &Word, message: String) -> Diagnostic {
@@ -236,7 +266,7 @@ mod tests {
                 .collect();
             let checked = Flags::check(&words, &rules)
                 .map(|_| ())
-                .map_err(|diagnostic| diagnostic.code);
+                .map_err(|errors| errors.first().code);
             assert_eq!(&checked, expected, "{flags:?}");
         }
     }

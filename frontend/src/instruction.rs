@@ -22,6 +22,8 @@ pub struct Program {
     pub stages: Vec<Stage>,
     /// Build checks that the text alone can fire, all of them: [`crate::checks::CheckSettings`] says which count.
     pub warnings: Vec<Diagnostic>,
+    /// False if what could not be read was left out.
+    pub is_whole: bool,
 }
 
 /// One `FROM` and what follows it.

@@ -14,7 +14,7 @@ pub use trigger::parse_trigger;
 
 use crate::ast::{self, Dockerfile, Node};
 use crate::checks;
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::flags::Flags;
 use crate::instruction::{CommandLine, Instruction, InstructionKind, Program, Stage};
 use crate::source::{Source, Span};
@@ -43,37 +43,75 @@ const INSTRUCTIONS: [&str; 18] = [
 ];
 
 /// Parses a Dockerfile and checks its instructions.
-pub fn parse(source: &Source) -> Result<Program, Diagnostic> {
-    check_nodes(&ast::parse(source)?)
+pub fn parse(source: &Source) -> Result<Program, Errors> {
+    let (program, errors) = parse_partly(source);
+    Errors::of(errors).map(|()| program)
+}
+
+/// Reads what can be read of a Dockerfile; what can't is left out and told. Without errors it is the whole program.
+pub fn parse_partly(source: &Source) -> (Program, Vec<Diagnostic>) {
+    let (file, mut errors) = ast::parse_partly(source);
+    let (program, wrong) = check_partly(&file);
+    // Without its escape character or its rest, a file is not one that can be judged any further.
+    errors.extend(wrong);
+    let program = Program {
+        is_whole: errors.is_empty(),
+        ..program
+    };
+    (program, errors)
 }
 
 /// Makes typed instructions of a parsed file.
-pub fn check_nodes(file: &Dockerfile) -> Result<Program, Diagnostic> {
+pub fn check_nodes(file: &Dockerfile) -> Result<Program, Errors> {
+    let (program, errors) = check_partly(file);
+    Errors::of(errors).map(|()| program)
+}
+
+fn check_partly(file: &Dockerfile) -> (Program, Vec<Diagnostic>) {
     let mut program = Program {
         source: file.source.clone(),
         escape: file.escape,
         directives: file.directives.clone(),
         global_args: Vec::new(),
         stages: Vec::new(),
-        warnings: Vec::new(),
+        warnings: checks::of_text(file),
+        is_whole: true,
     };
+    let mut found = Found::default();
+    // Whether an instruction that stands in no stage is worth an error: not behind one that may have been a FROM, and
+    // not behind another such error.
+    let mut wants_stage = true;
     for node in &file.nodes {
-        match typed(node).map_err(|error| error.within(node.lines))? {
-            Typed::Stage(stage) => program.stages.push(*stage),
-            Typed::Instruction(kind) => {
+        match typed(node) {
+            Err(errors) => {
+                wants_stage &= !may_be_from(node);
+                let errors = errors.map(|error| error.within(node.lines));
+                found.or_default::<()>(Err(errors));
+            }
+            Ok(Typed::Stage(stage)) => program.stages.push(*stage),
+            Ok(Typed::Instruction(kind)) => {
                 let instruction = instruction(node, kind);
                 match program.stages.last_mut() {
                     Some(stage) => stage.instructions.push(instruction),
                     None if matches!(instruction.kind, InstructionKind::Arg(_)) => {
                         program.global_args.push(instruction);
                     }
-                    None => return Err(before_from(node)),
+                    None if wants_stage => {
+                        wants_stage = false;
+                        found.0.push(before_from(node));
+                    }
+                    None => {}
                 }
             }
         }
     }
-    program.warnings = checks::of_text(file);
-    Ok(program)
+    (program, found.0)
+}
+
+/// Whether an instruction that could not be read was meant to begin a stage.
+fn may_be_from(node: &Node) -> bool {
+    let word = node.keyword.text.to_uppercase();
+    word == "FROM" || closest(&word, INSTRUCTIONS) == Some("FROM")
 }
 
 fn instruction(node: &Node, kind: InstructionKind) -> Instruction {
@@ -92,7 +130,7 @@ enum Typed {
     Instruction(InstructionKind),
 }
 
-fn typed(node: &Node) -> Result<Typed, Diagnostic> {
+fn typed(node: &Node) -> Result<Typed, Errors> {
     let keyword = node.keyword.text.to_uppercase();
     let kind = match keyword.as_str() {
         "FROM" => return stage::stage(node).map(|stage| Typed::Stage(Box::new(stage))),
@@ -118,7 +156,7 @@ fn typed(node: &Node) -> Result<Typed, Diagnostic> {
         "USER" => InstructionKind::User(text(node)?),
         "VOLUME" => InstructionKind::Volume(volumes(node)?),
         "WORKDIR" => InstructionKind::Workdir(text(node)?),
-        _ => return Err(unknown_instruction(node)),
+        _ => return Err(unknown_instruction(node).into()),
     };
     Ok(Typed::Instruction(kind))
 }
@@ -160,7 +198,7 @@ fn name_of(node: &Node) -> String {
     node.keyword.text.to_uppercase()
 }
 
-fn no_flags(node: &Node) -> Result<(), Diagnostic> {
+fn no_flags(node: &Node) -> Result<(), Errors> {
     Flags::check(&node.flags, &[]).map(|_| ())
 }
 
@@ -175,9 +213,9 @@ fn missing_argument(node: &Node, help: &str) -> Diagnostic {
 }
 
 /// The text of an instruction that takes exactly one, and no flags.
-fn text(node: &Node) -> Result<String, Diagnostic> {
+fn text(node: &Node) -> Result<String, Errors> {
     no_flags(node)?;
-    single_argument(node)
+    Ok(single_argument(node)?)
 }
 
 fn single_argument(node: &Node) -> Result<String, Diagnostic> {
@@ -191,20 +229,21 @@ fn single_argument(node: &Node) -> Result<String, Diagnostic> {
 }
 
 /// The arguments of an instruction that takes at least one, and no flags.
-fn words(node: &Node) -> Result<Vec<String>, Diagnostic> {
+fn words(node: &Node) -> Result<Vec<String>, Errors> {
     no_flags(node)?;
     let words = node.arguments.words();
     if words.is_empty() {
         return Err(missing_argument(
             node,
             "write at least one argument, or remove the instruction",
-        ));
+        )
+        .into());
     }
     Ok(words.iter().map(|word| word.text.clone()).collect())
 }
 
 /// `CMD` and `ENTRYPOINT`; nothing at all is a valid command here.
-fn plain_command(node: &Node) -> Result<CommandLine, Diagnostic> {
+fn plain_command(node: &Node) -> Result<CommandLine, Errors> {
     no_flags(node)?;
     Ok(command_line(node))
 }
@@ -220,38 +259,39 @@ fn command_line(node: &Node) -> CommandLine {
 }
 
 /// `SHELL`
-fn shell(node: &Node) -> Result<Vec<String>, Diagnostic> {
+fn shell(node: &Node) -> Result<Vec<String>, Errors> {
     const HELP: &str = "write it as a JSON array, such as `SHELL [\"/bin/bash\", \"-c\"]`";
-    let shell = words(node).map_err(|error| {
+    let with_help = |error: Diagnostic| {
         if error.code == "missing-argument" {
             error.with_help(HELP)
         } else {
             error
         }
-    })?;
+    };
+    let shell = words(node).map_err(|errors| errors.map(with_help))?;
     if !node.is_json() {
         let text = &node.arguments.words()[0];
         return Err(
-            error("shell-not-json", text.span, "SHELL takes a JSON array only").with_help(HELP),
+            error("shell-not-json", text.span, "SHELL takes a JSON array only")
+                .with_help(HELP)
+                .into(),
         );
     }
     Ok(shell)
 }
 
 /// `VOLUME`
-fn volumes(node: &Node) -> Result<Vec<String>, Diagnostic> {
+fn volumes(node: &Node) -> Result<Vec<String>, Errors> {
     let volumes = words(node)?;
-    volumes
-        .iter()
-        .zip(node.arguments.words())
-        .map(|(volume, word)| match volume.trim() {
-            "" => Err(
-                error("blank-volume", word.span, "a volume can't be an empty text")
-                    .with_help("write a path"),
-            ),
-            trimmed => Ok(trimmed.to_owned()),
-        })
-        .collect()
+    let mut found = Found::default();
+    for (volume, word) in volumes.iter().zip(node.arguments.words()) {
+        if volume.trim().is_empty() {
+            let blank = error("blank-volume", word.span, "a volume can't be an empty text");
+            found.0.push(blank.with_help("write a path"));
+        }
+    }
+    let trimmed = volumes.iter().map(|volume| volume.trim().to_owned());
+    found.into_result().map(|()| trimmed.collect())
 }
 
 #[cfg(test)]
@@ -262,7 +302,8 @@ mod tests {
 
     /// The code, phase and marked text of the error of a file.
     fn refusal(text: &str) -> Option<(&'static str, Phase, String)> {
-        let error = parse(&Source::new("Dockerfile", text.as_bytes())).err()?;
+        let errors = parse(&Source::new("Dockerfile", text.as_bytes())).err()?;
+        let error = errors.first();
         Some((
             error.code,
             error.phase,
@@ -304,13 +345,13 @@ mod tests {
                 "FROM a\nCOPY --form=b a \\\n  b",
                 "unknown-flag",
                 Instructions,
-                "--form=b",
+                "--form",
             ),
             (
                 "FROM a\nCOPY \\\n  --link=maybe a b",
                 "invalid-flag-value",
                 Instructions,
-                "--link=maybe",
+                "maybe",
             ),
             ("FROM a\nCOPY a", "missing-destination", Instructions, "a"),
             (
@@ -333,13 +374,13 @@ mod tests {
                 "FROM a\nRUN --network=nope b",
                 "invalid-flag-value",
                 Instructions,
-                "--network=nope",
+                "nope",
             ),
             (
                 "FROM a\nRUN --mount=from=$b c",
                 "variable-in-from",
                 Instructions,
-                "--mount=from=$b",
+                "from=$b",
             ),
             (
                 "FROM a\nSHELL sh -c",
@@ -363,13 +404,13 @@ mod tests {
                 "FROM a\nHEALTHCHECK --interval=5 CMD b",
                 "invalid-duration",
                 Instructions,
-                "--interval=5",
+                "5",
             ),
             (
                 "FROM a\nHEALTHCHECK --retries=-1 CMD b",
                 "invalid-retries",
                 Instructions,
-                "--retries=-1",
+                "-1",
             ),
             (
                 "FROM a\nONBUILD ONBUILD RUN b",
@@ -443,7 +484,8 @@ mod tests {
             ("ENV a", "missing-value"),
             ("", "no-instructions"),
         ] {
-            let error = parse_trigger(text, span, lines).expect_err("the trigger is invalid");
+            let errors = parse_trigger(text, span, lines).expect_err("the trigger is invalid");
+            let error = errors.first();
             assert_eq!(
                 (error.code, error.span, error.instruction_lines),
                 (code, span, Some(lines)),

@@ -35,7 +35,7 @@ mod variables;
 use std::collections::BTreeMap;
 
 use crate::checks::CheckSettings;
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::graph::{Graph, ImageRequest, PlanOptions, Planned, ResolvedImage};
 use crate::image_config::ImageConfig;
 use crate::instruction::{Instruction, Program};
@@ -60,39 +60,107 @@ pub fn plan(
     program: &Program,
     options: &PlanOptions,
     images: &BTreeMap<ImageRequest, ResolvedImage>,
-) -> Result<Planned, Diagnostic> {
+) -> Result<Planned, Errors> {
     let inputs = Inputs {
         program,
         options,
         images,
     };
-    let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
-    let mut checks = Checks::new(CheckSettings::of(program, given.map(String::as_str))?);
-    if program.stages.is_empty() {
-        let span = Span::new(0, program.source.text().len());
-        return Err(error("no-stage", span, "there is no FROM in this file")
-            .with_help("begin with `FROM image`, or `FROM scratch` for an empty root"));
+    let look = Look::at(inputs, Unknown::Asked);
+    look.found.into_result()?;
+    if !look.needs.is_empty() {
+        return Ok(Planned::Needs(look.needs));
     }
-    let global = GlobalScope::new(inputs, &mut checks)?;
-    let table = StageTable::new(inputs, &global, &mut checks)?;
-    let target = table.target()?;
-    table.check_sources()?;
-    let reach = match Reach::from_target(&table, target)? {
-        Ok(reach) => reach,
-        Err(needs) => return Ok(Planned::Needs(needs)),
-    };
-    let mut steps = Steps::default();
-    let mut finished: Vec<Option<StageState>> = (0..program.stages.len()).map(|_| None).collect();
-    for (index, instructions) in reach.stages() {
-        let evaluator = Evaluator::new(&table, &global, &finished, &mut steps, &mut checks, index);
-        let state = evaluator.run(instructions)?;
-        finished[index] = Some(state);
-    }
-    let state = finished[target]
-        .take()
-        .expect("the target is reached, so it was evaluated");
-    let graph = finish(inputs, state, steps, checks)?;
+    let state = look.target.expect("the target was evaluated without error");
+    let warnings = look.checks.into_warnings(inputs)?;
+    let graph = finish(inputs, state, look.steps, warnings);
     Ok(Planned::Ready(Box::new(graph)))
+}
+
+/// The errors that are in a program whatever its base images are: for one that could not be read whole, to be told
+/// together with what could not be read. Nothing that may follow from the missing parts is among them.
+pub fn errors_without_images(program: &Program, options: &PlanOptions) -> Vec<Diagnostic> {
+    let images = BTreeMap::new();
+    let inputs = Inputs {
+        program,
+        options,
+        images: &images,
+    };
+    Look::at(inputs, Unknown::Passed).found.0
+}
+
+/// What to do about a base image that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It is asked for, if nothing is wrong so far.
+    Asked,
+    /// What can be said without it is said.
+    Passed,
+}
+
+/// All that one look at a program finds. The work goes on behind an error; what may follow from it is not reported.
+struct Look {
+    found: Found,
+    checks: Checks,
+    needs: Vec<ImageRequest>,
+    steps: Steps,
+    /// The target's state, if it was reached.
+    target: Option<StageState>,
+}
+
+impl Look {
+    fn at(inputs: Inputs<'_>, unknown: Unknown) -> Self {
+        let program = inputs.program;
+        let mut found = Found::default();
+        let given = inputs.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+        let settings = CheckSettings::of(program, given.map(String::as_str));
+        let mut look = Self {
+            checks: Checks::new(found.or_default(settings)),
+            found,
+            needs: Vec::new(),
+            steps: Steps::default(),
+            target: None,
+        };
+        if program.stages.is_empty() {
+            if program.is_whole {
+                look.found.0.push(no_stage(program));
+            }
+            return look;
+        }
+        let global = GlobalScope::new(inputs, &mut look.checks, &mut look.found);
+        let table = StageTable::new(inputs, &global, &mut look.checks, &mut look.found);
+        let target = table.target();
+        if let Err(error) = &target
+            && program.is_whole
+        {
+            look.found.0.push(error.clone());
+        }
+        table.check_sources(&mut look.found);
+        let Ok(target) = target else {
+            return look;
+        };
+        let (reach, needs) = Reach::from_target(&table, target, &mut look.found);
+        // With an error the build is off: no registry needs to be asked to tell the others.
+        if unknown == Unknown::Asked && look.found.0.is_empty() && !needs.is_empty() {
+            look.needs = needs;
+            return look;
+        }
+        let mut finished: Vec<Option<StageState>> =
+            (0..program.stages.len()).map(|_| None).collect();
+        for (index, instructions) in reach.stages() {
+            let (steps, checks) = (&mut look.steps, &mut look.checks);
+            let evaluator = Evaluator::new(&table, &global, &finished, steps, checks, index);
+            finished[index] = Some(evaluator.run(instructions, &mut look.found));
+        }
+        look.target = finished[target].take();
+        look
+    }
+}
+
+fn no_stage(program: &Program) -> Diagnostic {
+    let span = Span::new(0, program.source.text().len());
+    error("no-stage", span, "there is no FROM in this file")
+        .with_help("begin with `FROM image`, or `FROM scratch` for an empty root")
 }
 
 /// The stage that was probably meant by the name of an image that does not exist.
@@ -183,12 +251,7 @@ fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnost
 }
 
 /// Makes the graph of the target's state.
-fn finish(
-    inputs: Inputs<'_>,
-    state: StageState,
-    steps: Steps,
-    checks: Checks,
-) -> Result<Graph, Diagnostic> {
+fn finish(inputs: Inputs<'_>, state: StageState, steps: Steps, warnings: Vec<Diagnostic>) -> Graph {
     let mut image = state.image;
     for (name, value) in &inputs.options.labels {
         image.config = std::mem::take(&mut image.config).with_label(name, value);
@@ -215,16 +278,15 @@ fn finish(
     }
     .with_diff_ids(Vec::new())
     .with_platform(&platform);
-    let warnings = checks.into_warnings(inputs)?;
     let (steps, target, history) = prune::prune(steps.into_list(), state.root, state.history);
-    Ok(Graph {
+    Graph {
         steps,
         target,
         image,
         history,
         platform,
         warnings,
-    })
+    }
 }
 
 #[cfg(test)]

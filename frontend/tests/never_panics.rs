@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::graph::PlanOptions;
+use rbuild_frontend::plan::errors_without_images;
 use rbuild_frontend::source::{Lines, Source, Span};
 use rbuild_frontend::word::{Escapes, Mode, Quotes, Unset, expand_with};
 use rbuild_frontend::{csv, instructions};
@@ -88,7 +90,7 @@ proptest! {
     fn any_file_is_answered(bytes in dockerfile()) {
         let source = Source::new("Dockerfile", &bytes);
         match instructions::parse(&source) {
-            Err(error) => assert_places(&source, &error),
+            Err(errors) => errors.iter().for_each(|error| assert_places(&source, error)),
             Ok(program) => {
                 program.warnings.iter().for_each(|warning| assert_places(&source, warning));
                 for stage in &program.stages {
@@ -97,6 +99,10 @@ proptest! {
                     stage.instructions.iter().for_each(|instruction| assert_inside(&source, instruction.span));
                 }
             }
+        }
+        let (partial, _) = instructions::parse_partly(&source);
+        for error in errors_without_images(&partial, &PlanOptions::default()) {
+            assert_places(&source, &error);
         }
         let _ = instructions::parse_trigger(source.text(), Span::new(0, 0), Lines { first: 1, last: 1 });
         let _ = csv::fields(source.text());

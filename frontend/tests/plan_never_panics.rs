@@ -148,8 +148,10 @@ proptest! {
         let mut images = BTreeMap::new();
         loop {
             match plan(&program, &options, &images) {
-                Err(error) => {
-                    prop_assert!(source.text().get(error.span.start..error.span.end).is_some(), "{error:?}");
+                Err(errors) => {
+                    for error in errors.iter() {
+                        prop_assert!(source.text().get(error.span.start..error.span.end).is_some(), "{error:?}");
+                    }
                     break;
                 }
                 Ok(Planned::Ready(graph)) => {

@@ -7,15 +7,17 @@ use rbuild_frontend::source::Source;
 
 fuzz_target!(|bytes: &[u8]| {
     let source = Source::new("Dockerfile", bytes);
-    if let Err(diagnostic) = instructions::parse(&source) {
-        let span = diagnostic.span;
-        assert!(
-            span.start <= span.end && span.end <= source.text().len(),
-            "{diagnostic:?}"
-        );
-        assert!(
-            source.text().get(span.start..span.end).is_some(),
-            "inside a character: {diagnostic:?}"
-        );
+    if let Err(errors) = instructions::parse(&source) {
+        for diagnostic in errors.iter() {
+            let span = diagnostic.span;
+            assert!(
+                span.start <= span.end && span.end <= source.text().len(),
+                "{diagnostic:?}"
+            );
+            assert!(
+                source.text().get(span.start..span.end).is_some(),
+                "inside a character: {diagnostic:?}"
+            );
+        }
     }
 });

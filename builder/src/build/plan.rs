@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::diagnostic::Errors;
 use rbuild_frontend::graph::{
     Graph, ImageReference, ImageRequest, NamedContext, PlanOptions, Planned, ResolvedImage,
 };
@@ -20,9 +20,22 @@ use crate::pull::PullError;
 /// How often the planner may ask for more images; each round answers everything that it asked for.
 const MAX_ROUNDS: usize = 64;
 
-/// Parses the text.
-pub(super) fn parse(source: &Source) -> Result<Program, BuildError> {
-    rbuild_frontend::instructions::parse(source).map_err(|diagnostic| refused(diagnostic, source))
+/// Parses the text. What is refused is refused with all errors that can be told without looking at base images.
+pub(super) fn parse(source: &Source, options: &BuildOptions) -> Result<Program, BuildError> {
+    let (program, mut errors) = rbuild_frontend::instructions::parse_partly(source);
+    if !errors.is_empty() {
+        let options = PlanOptions {
+            target: options.target.clone(),
+            build_args: options.build_args.clone(),
+            build_platform: this_machine(),
+            target_platform: options.platforms.first().cloned(),
+            ..PlanOptions::default()
+        };
+        let further = rbuild_frontend::plan::errors_without_images(&program, &options);
+        errors.extend(further);
+    }
+    Errors::of(errors).map_err(|errors| refused(errors, source))?;
+    Ok(program)
 }
 
 /// Plans for every platform that was asked for, or once for this machine's.
@@ -69,7 +82,7 @@ async fn one(
     let mut known: BTreeMap<ImageRequest, ResolvedImage> = BTreeMap::new();
     for _ in 0..MAX_ROUNDS {
         let planned = rbuild_frontend::plan(program, &plan_options, &known)
-            .map_err(|diagnostic| refused(diagnostic, source))?;
+            .map_err(|errors| refused(errors, source))?;
         let requests = match planned {
             Planned::Ready(graph) => return Ok(*graph),
             Planned::Needs(requests) => requests,
@@ -214,9 +227,9 @@ pub(crate) fn this_machine() -> Platform {
     Platform::of_machine(std::env::consts::OS, std::env::consts::ARCH)
 }
 
-fn refused(diagnostic: Diagnostic, source: &Source) -> BuildError {
+fn refused(errors: Errors, source: &Source) -> BuildError {
     BuildError::Dockerfile {
-        diagnostic: Box::new(diagnostic),
+        errors,
         source_text: source.clone(),
     }
 }

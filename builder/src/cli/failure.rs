@@ -6,7 +6,7 @@ use std::error::Error;
 
 use rbuild::BuildError;
 use rbuild::event::StepId;
-use rbuild_frontend::diagnostic::{Diagnostic, Phase};
+use rbuild_frontend::diagnostic::{Diagnostic, Errors, Phase};
 use rbuild_frontend::source::Source;
 
 use super::error::UsageError;
@@ -28,6 +28,13 @@ pub(crate) struct Failure {
 /// What is printed.
 #[derive(Debug)]
 pub(crate) enum Words {
+    /// What is wrong with the Dockerfile.
+    Refused {
+        /// All of it.
+        errors: Errors,
+        /// In which text.
+        source: Source,
+    },
     /// A place in the Dockerfile.
     Place {
         /// What is wrong, and where.
@@ -71,14 +78,9 @@ impl Failure {
         let (exit_code, help) = (error.exit_code(), error.help());
         let words = match error {
             BuildError::Dockerfile {
-                diagnostic,
+                errors,
                 source_text: source,
-            } => Words::Place {
-                diagnostic,
-                source,
-                cause: None,
-                log: Vec::new(),
-            },
+            } => Words::Refused { errors, source },
             BuildError::Step {
                 failure,
                 source: cause,

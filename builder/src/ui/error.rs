@@ -15,6 +15,12 @@ pub(crate) fn print(failure: &Failure) {
 fn render(failure: &Failure, terminal: Terminal) -> String {
     match &failure.words {
         Words::Nothing => String::new(),
+        Words::Refused { errors, source } => {
+            format!(
+                "\n{}",
+                diagnostic::render_all(errors.iter(), source, terminal)
+            )
+        }
         Words::Place {
             diagnostic,
             source,

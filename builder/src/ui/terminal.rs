@@ -1,21 +1,34 @@
 //! What stderr can show.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 /// What stderr can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terminal {
     /// Colours of our own and of commands are wanted.
     pub(crate) has_colours: bool,
+    /// Width in columns; none where there is no terminal.
+    pub(crate) columns: Option<usize>,
 }
 
 impl Terminal {
     /// Looks at stderr, `NO_COLOR` (no-color.org: any value but the empty one) and `TERM`.
     pub(crate) fn of_stderr() -> Self {
+        Self::of(&std::io::stderr())
+    }
+
+    fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
         let refuses = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        // Not a terminal, or one that does not know.
+        let size = rustix::termios::tcgetwinsize(stream).ok();
+        let columns = size
+            .map(|size| usize::from(size.ws_col))
+            .filter(|columns| *columns > 0);
         Self {
-            has_colours: std::io::stderr().is_terminal() && !refuses && !is_dumb,
+            has_colours: stream.is_terminal() && !refuses && !is_dumb,
+            columns,
         }
     }
 

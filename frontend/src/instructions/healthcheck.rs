@@ -2,10 +2,11 @@
 
 use super::{error, missing_argument};
 use crate::ast::Node;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::duration;
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::instruction::{CommandLine, Healthcheck};
+use crate::suggest::closest;
 
 const FLAGS: [FlagRule; 5] = [
     ("interval", FlagKind::Text),
@@ -19,12 +20,13 @@ const FLAGS: [FlagRule; 5] = [
 const MIN_NANOSECONDS: i64 = 1_000_000;
 
 /// Types a `HEALTHCHECK`.
-pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Diagnostic> {
+pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Errors> {
     let Some((kind, command)) = node.arguments.words().split_first() else {
         return Err(missing_argument(
             node,
             "write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`",
-        ));
+        )
+        .into());
     };
     match kind.text.to_uppercase().as_str() {
         // The reference never looks at the flags of this form.
@@ -35,7 +37,8 @@ pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Diagnostic> {
                 stray.span,
                 "HEALTHCHECK NONE takes no arguments",
             )
-            .with_help("remove what follows NONE, or write `HEALTHCHECK CMD command`")),
+            .with_help("remove what follows NONE, or write `HEALTHCHECK CMD command`")
+            .into()),
         },
         "CMD" => {
             let flags = Flags::check(&node.flags, &FLAGS)?;
@@ -48,30 +51,36 @@ pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Diagnostic> {
                 .with_label("nothing follows")
                 .with_help(
                     "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off",
-                ));
+                )
+                .into());
             }
             let words = command.iter().map(|word| word.text.clone());
-            Ok(Healthcheck::Command {
+            let mut found = Found::default();
+            let check = Healthcheck::Command {
                 command: if node.is_json() {
                     CommandLine::Exec(words.collect())
                 } else {
                     CommandLine::Shell(words.collect())
                 },
-                interval: interval(&flags, "interval")?,
-                timeout: interval(&flags, "timeout")?,
-                start_period: interval(&flags, "start-period")?,
-                start_interval: interval(&flags, "start-interval")?,
-                retries: retries(&flags)?,
-            })
+                interval: found.or_default(interval(&flags, "interval")),
+                timeout: found.or_default(interval(&flags, "timeout")),
+                start_period: found.or_default(interval(&flags, "start-period")),
+                start_interval: found.or_default(interval(&flags, "start-interval")),
+                retries: found.or_default(retries(&flags)),
+            };
+            found.into_result().map(|()| check)
         }
         _ => {
             Flags::check(&node.flags, &FLAGS)?;
-            Err(error(
-                "unknown-healthcheck",
-                kind.span,
-                format!("`{}` is not a kind of health check", kind.text),
-            )
-            .with_help("write CMD before the command, or NONE to turn an inherited check off"))
+            let message = format!("`{}` is not a kind of health check", kind.text);
+            let error = error("unknown-healthcheck", kind.span, message);
+            Err(match closest(&kind.text, ["CMD", "NONE"]) {
+                Some(known) => error.with_help(format!("did you mean `{known}`?")),
+                None => error.with_help(
+                    "write CMD before the command, or NONE to turn an inherited check off",
+                ),
+            }
+            .into())
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{command_line, error};
 use crate::ast::Node;
 use crate::csv;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::instruction::RunInstruction;
 use crate::source::Span;
@@ -17,25 +17,27 @@ const FLAGS: [FlagRule; 4] = [
 ];
 
 /// Types a `RUN`.
-pub(super) fn run(node: &Node) -> Result<RunInstruction, Diagnostic> {
+pub(super) fn run(node: &Node) -> Result<RunInstruction, Errors> {
     let flags = Flags::check(&node.flags, &FLAGS)?;
+    let mut found = Found::default();
     for (mount, span) in flags.list("mount") {
-        check_mount(mount, span)?;
+        found.or_default(check_mount(mount, span));
     }
-    Ok(RunInstruction {
+    let run = RunInstruction {
         command: command_line(node),
         heredocs: node.heredocs.clone(),
         mounts: flags
             .list("mount")
             .map(|(mount, _)| mount.to_owned())
             .collect(),
-        network: one_of(&flags, "network", &["default", "none", "host"])?,
-        security: one_of(&flags, "security", &["sandbox", "insecure"])?,
+        network: found.or_default(one_of(&flags, "network", &["default", "none", "host"])),
+        security: found.or_default(one_of(&flags, "security", &["sandbox", "insecure"])),
         devices: flags
             .list("device")
             .map(|(device, _)| device.to_owned())
             .collect(),
-    })
+    };
+    found.into_result().map(|()| run)
 }
 
 /// The value of a flag that has a few known ones.
@@ -52,6 +54,16 @@ fn one_of(flags: &Flags<'_>, name: &str, known: &[&str]) -> Result<Option<String
     };
     let message = format!("`{value}` is not a value of `--{name}`");
     Err(error("invalid-flag-value", span, message).with_help(help))
+}
+
+/// The place of a piece of a value; the value's own if quotes or escapes were taken out of it.
+fn place_within(place: Span, value: &str, piece: &str) -> Span {
+    match value.find(piece) {
+        Some(at) if place.end - place.start == value.len() => {
+            Span::new(place.start + at, place.start + at + piece.len())
+        }
+        _ => place,
+    }
 }
 
 /// Whether a mount is a CSV record and takes its files from a place that is known before variables are. The rest is
@@ -71,8 +83,9 @@ fn check_mount(mount: &str, span: Span) -> Result<(), Diagnostic> {
         .iter()
         .filter_map(|field| field.split_once('='))
         .filter(|(key, _)| key.to_lowercase() == "from");
-    for (_, value) in from {
+    for (key, value) in from {
         if has_variable(value) {
+            let span = place_within(span, mount, &format!("{key}={value}"));
             let message = format!("`from={value}` of a mount can't hold a variable");
             return Err(error("variable-in-from", span, message)
                 .with_help(format!("name the image with a stage of its own, `FROM {value} AS name`, and write `from=name`")));

@@ -2,7 +2,7 @@
 
 use super::error;
 use crate::ast::Node;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::heredoc;
 use crate::instruction::{AddInstruction, CopyInstruction, Heredoc, SourceArgument, Transfer};
@@ -27,24 +27,28 @@ const ADD_FLAGS: [FlagRule; 7] = [
 ];
 
 /// Types a `COPY`.
-pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Diagnostic> {
-    let flags = Flags::check(&node.flags, &COPY_FLAGS)?;
-    Ok(CopyInstruction {
-        transfer: transfer(node, &flags)?,
+pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Errors> {
+    let mut found = Found::default();
+    let flags = found.or_default(Flags::check(&node.flags, &COPY_FLAGS));
+    let copy = CopyInstruction {
+        transfer: found.or_default(transfer(node, &flags)),
         from: flags.text("from"),
         keeps_parents: flags.switch("parents").unwrap_or(false),
-    })
+    };
+    found.into_result().map(|()| copy)
 }
 
 /// Types an `ADD`.
-pub(super) fn add(node: &Node) -> Result<AddInstruction, Diagnostic> {
-    let flags = Flags::check(&node.flags, &ADD_FLAGS)?;
-    Ok(AddInstruction {
-        transfer: transfer(node, &flags)?,
+pub(super) fn add(node: &Node) -> Result<AddInstruction, Errors> {
+    let mut found = Found::default();
+    let flags = found.or_default(Flags::check(&node.flags, &ADD_FLAGS));
+    let add = AddInstruction {
+        transfer: found.or_default(transfer(node, &flags)),
         checksum: flags.text("checksum"),
         keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
-    })
+    };
+    found.into_result().map(|()| add)
 }
 
 fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {

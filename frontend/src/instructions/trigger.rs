@@ -2,13 +2,13 @@
 
 use super::{Typed, error, instruction, missing_argument, no_flags, typed};
 use crate::ast::{self, Arguments, Node};
-use crate::diagnostic::{Diagnostic, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Phase};
 use crate::instruction::Instruction;
 use crate::source::{Lines, Source, Span};
 
 /// Reads the text of an `ONBUILD` trigger that fires. `span` and `lines` are those of the `FROM` that pulls it in;
 /// they become the instruction's, and those of an error.
-pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction, Diagnostic> {
+pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction, Errors> {
     let place = |error: Diagnostic| Diagnostic {
         span,
         instruction_lines: Some(lines),
@@ -19,21 +19,23 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
         ),
         // They point into the trigger's own text.
         notes: Vec::new(),
+        edits: Vec::new(),
         ..error
     };
     let refuse = |message: &str, help: &str| {
         let error =
             Diagnostic::error("invalid-trigger", Phase::Plan, span, message).with_help(help);
-        Err(place(error))
+        Err(place(error).into())
     };
-    let file = ast::parse(&Source::new("ONBUILD", text.as_bytes())).map_err(place)?;
+    let file =
+        ast::parse(&Source::new("ONBUILD", text.as_bytes())).map_err(|errors| errors.map(place))?;
     let [node] = file.nodes.as_slice() else {
         return refuse(
             "it holds more than one instruction",
             "the image must be built again with one instruction in each ONBUILD",
         );
     };
-    match typed(node).map_err(place)? {
+    match typed(node).map_err(|errors| errors.map(place))? {
         Typed::Stage(_) => refuse(
             "FROM can't be a trigger",
             "the image must be built again without this trigger",
@@ -47,13 +49,12 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
 }
 
 /// `ONBUILD`: the trigger's text. What the trigger says is checked when it fires, its first word excepted.
-pub(super) fn trigger(node: &Node) -> Result<String, Diagnostic> {
+pub(super) fn trigger(node: &Node) -> Result<String, Errors> {
     no_flags(node)?;
     let Arguments::Trigger(trigger) = &node.arguments else {
-        return Err(missing_argument(
-            node,
-            "write the instruction that child builds are to run",
-        ));
+        return Err(
+            missing_argument(node, "write the instruction that child builds are to run").into(),
+        );
     };
     let keyword = trigger.keyword.text.to_uppercase();
     if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
@@ -62,7 +63,8 @@ pub(super) fn trigger(node: &Node) -> Result<String, Diagnostic> {
             trigger.keyword.span,
             format!("{keyword} can't be an ONBUILD trigger"),
         )
-        .with_help("any instruction but ONBUILD, FROM and MAINTAINER can"));
+        .with_help("any instruction but ONBUILD, FROM and MAINTAINER can")
+        .into());
     }
     // Go's `\s`: no vertical tab.
     let is_blank = |char: char| matches!(char, '\t' | '\n' | '\u{c}' | '\r' | ' ');

@@ -5,7 +5,7 @@ use super::global::expansion_error;
 use super::history;
 use super::port::Ports;
 use super::signal;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::image_config::HealthcheckConfig;
 use crate::instruction::{
     ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue,
@@ -14,7 +14,7 @@ use crate::word;
 
 impl Evaluator<'_, '_> {
     /// Applies an instruction that makes no step.
-    pub(super) fn apply_config(&mut self, instruction: &Instruction) -> Result<(), Diagnostic> {
+    pub(super) fn apply_config(&mut self, instruction: &Instruction) -> Result<(), Errors> {
         let text = match &instruction.kind {
             InstructionKind::Env(pairs) => self.env(instruction, pairs)?,
             InstructionKind::Label(pairs) => self.label(instruction, pairs)?,
@@ -196,26 +196,26 @@ impl Evaluator<'_, '_> {
         text
     }
 
-    fn expose(
-        &mut self,
-        instruction: &Instruction,
-        words: &[String],
-    ) -> Result<String, Diagnostic> {
+    fn expose(&mut self, instruction: &Instruction, words: &[String]) -> Result<String, Errors> {
         let mut keys = Vec::new();
+        let mut found = Found::default();
         for word in words {
             // The one instruction whose unset variables the reference does not report.
             let expansion = word::expand(word, self.inputs.program.escape, &self.state.variables)
-                .map_err(|error| {
-                expansion_error(self.inputs, instruction.span, word, &error)
-            })?;
-            for port in expansion.words {
-                let ports = Ports::parse(&port).map_err(|reason| {
-                    let message = format!("`{port}` is not a port: {reason}");
-                    let error = self
-                        .inputs
-                        .error_at("invalid-port", instruction, word, message);
-                    error.with_help("write `80`, `53/udp` or `8000-8010`")
-                })?;
+                .map_err(|error| expansion_error(self.inputs, instruction.span, word, &error));
+            for port in found.or_default(expansion).words {
+                let ports = match Ports::parse(&port) {
+                    Ok(ports) => ports,
+                    Err(reason) => {
+                        let message = format!("`{port}` is not a port: {reason}");
+                        let error = self
+                            .inputs
+                            .error_at("invalid-port", instruction, word, message)
+                            .with_help("write `80`, `53/udp` or `8000-8010`");
+                        found.0.push(error);
+                        continue;
+                    }
+                };
                 if ports.has_odd_protocol_case() {
                     let message = format!("the protocol of `{port}` is not in lower case");
                     self.checks
@@ -229,6 +229,7 @@ impl Evaluator<'_, '_> {
                 keys.extend(ports.keys());
             }
         }
+        found.into_result()?;
         self.state
             .image
             .config
@@ -253,23 +254,27 @@ impl Evaluator<'_, '_> {
         Ok(format!("STOPSIGNAL {name}"))
     }
 
-    fn volume(
-        &mut self,
-        instruction: &Instruction,
-        words: &[String],
-    ) -> Result<String, Diagnostic> {
+    fn volume(&mut self, instruction: &Instruction, words: &[String]) -> Result<String, Errors> {
         let mut volumes = Vec::new();
+        let mut found = Found::default();
         for word in words {
-            let volume = self.expand(instruction, word)?.text;
+            let expansion = self.expand(instruction, word);
+            let has_failed = expansion.is_err();
+            let volume = found.or_default(expansion).text;
+            if has_failed {
+                continue;
+            }
             if volume.is_empty() {
                 let message = format!("the volume `{word}` is empty after expansion");
                 let error = self
                     .inputs
                     .error_at("empty-volume", instruction, word, message);
-                return Err(error.with_help("set the variable with ENV, or with ARG and a default"));
+                let help = "set the variable with ENV, or with ARG and a default";
+                found.0.push(error.with_help(help));
             }
             volumes.push(volume);
         }
+        found.into_result()?;
         self.state
             .image
             .config

@@ -11,7 +11,7 @@ use super::reach::{StageInstruction, image_request};
 use super::stage::StageState;
 use super::steps::Steps;
 use super::table::{FromName, Origin, StageHead, StageTable};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::graph::{
     Copy, CopySource, ImageReference, Input, Operation, StageIndex, Step, StepIndex, Unpack,
 };
@@ -61,16 +61,48 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         evaluator
     }
 
-    /// Applies the instructions.
+    /// Applies the instructions. Behind one that is wrong the others are still judged, as far as they can be.
     pub(super) fn run(
         mut self,
         instructions: &[StageInstruction<'_>],
-    ) -> Result<StageState, Diagnostic> {
+        found: &mut Found,
+    ) -> StageState {
+        // A trigger that could not be read may have set something.
+        self.state.is_certain &= !found.has(self.head().stage.lines);
         for planned in instructions {
-            self.apply(planned)
-                .map_err(|error| error.within(planned.instruction.lines))?;
+            let Err(errors) = self.apply(planned) else {
+                continue;
+            };
+            let lines = planned.instruction.lines;
+            if !self.may_follow(planned, &errors, found) {
+                let errors = errors.map(|error| error.within(lines));
+                found.or_default::<()>(Err(errors));
+            }
+            let kind = &planned.instruction.kind;
+            self.state.is_certain &= !matches!(
+                kind,
+                InstructionKind::Env(_) | InstructionKind::Arg(_) | InstructionKind::Workdir(_)
+            );
         }
-        Ok(self.state)
+        self.state
+    }
+
+    /// Whether what is wrong with an instruction may come from another error.
+    fn may_follow(&self, planned: &StageInstruction<'_>, errors: &Errors, found: &Found) -> bool {
+        let instruction = &*planned.instruction;
+        // One of the stages of a circle always stands too low.
+        let is_of_circle = errors.first().code == "forward-reference"
+            && found
+                .0
+                .iter()
+                .any(|error| error.code == "circular-dependency");
+        let text = self.inputs.program.source.text();
+        let place = instruction.span.start..instruction.span.end;
+        let has_variables =
+            || planned.is_trigger || text.get(place).is_some_and(|text| text.contains('$'));
+        is_of_circle
+            || !planned.is_trigger && found.has(instruction.lines)
+            || !self.state.is_certain && has_variables()
     }
 
     fn head(&self) -> &'b StageHead<'a> {
@@ -81,7 +113,12 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         let head = self.head();
         let target = self.inputs.target_platform();
         let platform = head.platform.as_ref().unwrap_or(target).clone();
+        // What stands in a file that could not be read whole may have been left out here.
+        if !self.global.is_certain {
+            return StageState::on_unknown(platform);
+        }
         match &head.base {
+            Origin::Unknown => StageState::on_unknown(platform),
             // A base is an earlier stage, and those that are reached have been evaluated.
             Origin::Stage(base) => self.finished[*base]
                 .as_ref()
@@ -99,9 +136,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         let head = self.head();
         let image =
             image_request(self.table, head).and_then(|request| self.inputs.images.get(&request));
-        // Reaching a stage has asked for its image.
         let Some(image) = image else {
-            return StageState::on_empty(None, platform);
+            return StageState::on_unknown(platform);
         };
         let config = &image.config;
         let has_layers = !config.rootfs.diff_ids.is_empty()
@@ -249,7 +285,7 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         from: FromName<'_>,
     ) -> Result<Input, Diagnostic> {
         Ok(match self.table.origin(instruction, from)? {
-            Origin::Scratch => Input::Empty,
+            Origin::Scratch | Origin::Unknown => Input::Empty,
             Origin::Files(name) => Input::NamedContext(name),
             Origin::Image(reference) => {
                 let platform = self.inputs.target_platform().clone();
@@ -288,11 +324,13 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         let expansion = word::expand_with(text, mode, &self.state.variables)
             .map_err(|error| expansion_error(self.inputs, instruction.span, text, &error))?;
         for name in &expansion.unmatched {
-            let is_declared = self
-                .state
-                .build_args
-                .iter()
-                .any(|(declared, _)| declared == name);
+            // The base may have set it.
+            let is_declared = !self.state.is_certain
+                || self
+                    .state
+                    .build_args
+                    .iter()
+                    .any(|(declared, _)| declared == name);
             if !is_declared && !SILENT_ARGS.contains(&name.as_str()) {
                 let known = crate::suggest::closest(name, self.state.variables.names());
                 self.checks
@@ -330,14 +368,15 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             .to_owned()
     }
 
-    fn apply(&mut self, planned: &StageInstruction<'_>) -> Result<(), Diagnostic> {
+    fn apply(&mut self, planned: &StageInstruction<'_>) -> Result<(), Errors> {
         match &planned.instruction.kind {
-            InstructionKind::Run(run) => self.apply_run(planned, run),
-            InstructionKind::Copy(copy) => self.apply_copy(planned, copy),
-            InstructionKind::Add(add) => self.apply_add(planned, add),
-            InstructionKind::Workdir(path) => self.apply_workdir(planned, path),
-            _ => self.apply_config(&planned.instruction),
+            InstructionKind::Run(run) => self.apply_run(planned, run)?,
+            InstructionKind::Copy(copy) => self.apply_copy(planned, copy)?,
+            InstructionKind::Add(add) => self.apply_add(planned, add)?,
+            InstructionKind::Workdir(path) => self.apply_workdir(planned, path)?,
+            _ => self.apply_config(&planned.instruction)?,
         }
+        Ok(())
     }
 
     fn apply_workdir(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Inputs;
 use super::checks::{Checks, Place};
 use super::variables::Variables;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Found};
 use crate::instruction::{Instruction, InstructionKind};
 use crate::reference::Reference;
 use crate::word::{self, Expansion};
@@ -17,22 +17,45 @@ pub(super) struct GlobalScope {
     pub(super) variables: Variables,
     /// Names that were declared, with or without one.
     pub(super) declared: BTreeSet<String>,
+    /// Names whose value could not be told: the error has been reported.
+    broken: BTreeSet<String>,
+    /// False if an ARG may be missing or is broken.
+    pub(super) is_certain: bool,
 }
 
 impl GlobalScope {
     /// Evaluates the ARGs before the first FROM.
-    pub(super) fn new(inputs: Inputs<'_>, checks: &mut Checks) -> Result<Self, Diagnostic> {
+    pub(super) fn new(inputs: Inputs<'_>, checks: &mut Checks, found: &mut Found) -> Self {
         let platform_args = platform_args(inputs);
         check_default_bases(inputs, &platform_args, checks);
-        let variables = declare(inputs, platform_args, &inputs.options.build_args)?;
+        let mut errors = Vec::new();
+        let variables = declare(
+            inputs,
+            platform_args,
+            &inputs.options.build_args,
+            &mut errors,
+        );
         let mut declared: BTreeSet<String> = variables.names().map(str::to_owned).collect();
         for pairs in inputs.program.global_args.iter().filter_map(args_of) {
             declared.extend(pairs.iter().map(|pair| pair.name.clone()));
         }
-        Ok(Self {
+        let is_certain = inputs.program.is_whole && errors.is_empty();
+        let (broken, errors): (_, Vec<Diagnostic>) = errors.into_iter().unzip();
+        found.0.extend(errors);
+        Self {
             variables,
             declared,
-        })
+            broken,
+            is_certain,
+        }
+    }
+
+    /// Whether what a word became may follow from an error elsewhere.
+    pub(super) fn is_doubtful(&self, inputs: Inputs<'_>, expansion: &Expansion) -> bool {
+        let is_broken = |name: &String| self.broken.contains(name);
+        let mut names = expansion.matched.iter().chain(&expansion.unmatched);
+        let may_be_missing = !inputs.program.is_whole && !expansion.unmatched.is_empty();
+        may_be_missing || names.any(is_broken)
     }
 
     /// The known name closest to one that isn't.
@@ -139,34 +162,40 @@ fn platform_args(inputs: Inputs<'_>) -> Variables {
     variables
 }
 
+/// Declares all ARGs. One whose default is wrong has no value; its name and error are added to `errors`.
 fn declare(
     inputs: Inputs<'_>,
     mut variables: Variables,
     build_args: &BTreeMap<String, String>,
-) -> Result<Variables, Diagnostic> {
+    errors: &mut Vec<(String, Diagnostic)>,
+) -> Variables {
     for instruction in &inputs.program.global_args {
         for pair in args_of(instruction).into_iter().flatten() {
             if let Some(value) = build_args.get(&pair.name) {
                 variables.set(&pair.name, value);
             } else if let Some(default) = &pair.default {
-                let value =
-                    word::expand(default, inputs.program.escape, &variables).map_err(|error| {
-                        expansion_error(inputs, instruction.span, default, &error)
-                            .within(instruction.lines)
-                    })?;
-                variables.set(&pair.name, &value.text);
+                match word::expand(default, inputs.program.escape, &variables) {
+                    Ok(value) => variables.set(&pair.name, &value.text),
+                    Err(error) => {
+                        let error = expansion_error(inputs, instruction.span, default, &error);
+                        errors.push((pair.name.clone(), error.within(instruction.lines)));
+                    }
+                }
             }
         }
     }
-    Ok(variables)
+    variables
 }
 
 /// `InvalidDefaultArgInFrom`: a file should build without any build arg.
 fn check_default_bases(inputs: Inputs<'_>, platform_args: &Variables, checks: &mut Checks) {
+    let mut errors = Vec::new();
+    let none = BTreeMap::new();
+    let variables = declare(inputs, platform_args.clone(), &none, &mut errors);
     // An error here comes up again when the build's own args are used.
-    let Ok(variables) = declare(inputs, platform_args.clone(), &BTreeMap::new()) else {
+    if !errors.is_empty() {
         return;
-    };
+    }
     for stage in &inputs.program.stages {
         let Ok(base) = word::expand(&stage.base, inputs.program.escape, &variables) else {
             return;

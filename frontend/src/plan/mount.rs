@@ -4,7 +4,7 @@ use super::evaluate::Evaluator;
 use super::mount_options::{MountOptions, MountType, ReadError};
 use super::reach::mount_source;
 use super::table::{FromKind, FromName};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::graph::{Input, Mount, MountKind};
 use crate::instruction::Instruction;
 use crate::path;
@@ -15,37 +15,63 @@ impl Evaluator<'_, '_> {
         &mut self,
         instruction: &Instruction,
         records: &[String],
-    ) -> Result<Vec<Mount>, Diagnostic> {
+    ) -> Result<Vec<Mount>, Errors> {
+        let mut found = Found::default();
         let mut read = Vec::new();
         for record in records {
             let options =
                 MountOptions::read(record, |value| Ok(self.expand(instruction, value)?.text));
-            read.push(options.map_err(|error| {
+            read.extend(found.or_default(options.map(Some).map_err(|error| {
                 match error {
                     ReadError::Expansion(error) => error,
                     ReadError::Option(error) => self
-                        .inputs
-                        .error_at("invalid-mount", instruction, &error.word, error.message)
+                        .option_error(instruction, record, &error.word, error.message)
                         .with_help(error.help),
                 }
-            })?);
+            })));
         }
+        found.into_result()?;
+        let mut found = Found::default();
         let mut agents = 0;
         let mut mounts = Vec::new();
         for (record, options) in records.iter().zip(read) {
-            let from = self.mount_input(instruction, record)?;
-            mounts.push(match options.kind {
-                MountType::Secret => self.secret(options),
-                MountType::Ssh => {
-                    agents += 1;
-                    self.ssh(options, agents - 1)
-                }
-                MountType::Bind | MountType::Cache | MountType::Tmpfs => {
-                    self.directory_mount(instruction, record, options, from)?
-                }
-            });
+            let mount = self.mount(instruction, record, options, &mut agents);
+            mounts.extend(found.or_default(mount.map(Some)));
         }
-        Ok(mounts)
+        found.into_result().map(|()| mounts)
+    }
+
+    fn mount(
+        &mut self,
+        instruction: &Instruction,
+        record: &str,
+        options: MountOptions,
+        agents: &mut usize,
+    ) -> Result<Mount, Diagnostic> {
+        let from = self.mount_input(instruction, record)?;
+        Ok(match options.kind {
+            MountType::Secret => self.secret(options),
+            MountType::Ssh => {
+                *agents += 1;
+                self.ssh(options, *agents - 1)
+            }
+            MountType::Bind | MountType::Cache | MountType::Tmpfs => {
+                self.directory_mount(instruction, record, options, from)?
+            }
+        })
+    }
+
+    /// An error about a word of a mount, pointing at it.
+    fn option_error(
+        &self,
+        instruction: &Instruction,
+        record: &str,
+        word: &str,
+        message: String,
+    ) -> Diagnostic {
+        let of_record = self.inputs.place_of(instruction.span, record);
+        let span = self.inputs.place_of(of_record, word);
+        super::error("invalid-mount", span, message).within(instruction.lines)
     }
 
     /// Where a mount's `from` points; it is resolved for every type, so that a wrong name never passes.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::table::{FromKind, FromName, Origin, StageHead, StageTable};
 use crate::csv;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Found;
 use crate::graph::ImageRequest;
 use crate::instruction::{Instruction, InstructionKind};
 use crate::instructions::parse_trigger;
@@ -25,11 +25,12 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Follows bases and sources from the target; the inner error lists images that have to be known first.
+    /// Follows bases and sources from the target; the list is of images that have to be known first.
     pub(super) fn from_target(
         table: &StageTable<'a>,
         target: usize,
-    ) -> Result<Result<Self, Vec<ImageRequest>>, Diagnostic> {
+        found: &mut Found,
+    ) -> (Self, Vec<ImageRequest>) {
         let mut reach = Self {
             stages: (0..table.heads.len()).map(|_| None).collect(),
         };
@@ -43,7 +44,7 @@ impl<'a> Reach<'a> {
                 continue;
             }
             let head = &table.heads[index];
-            let mut instructions = fired_triggers(table, head, &mut unknown)?;
+            let mut instructions = fired_triggers(table, head, &mut unknown, found);
             if !head.is_replaced {
                 let own = head.stage.instructions.iter();
                 instructions.extend(own.map(|own| StageInstruction {
@@ -56,20 +57,17 @@ impl<'a> Reach<'a> {
             }
             for planned in &instructions {
                 for from in sources_of(&planned.instruction) {
-                    if let Origin::Stage(source) =
-                        table.origin(&planned.instruction, from.as_name())?
-                    {
-                        open.push(source);
+                    match table.origin(&planned.instruction, from.as_name()) {
+                        Ok(Origin::Stage(source)) => open.push(source),
+                        Err(error) if planned.is_trigger => found.0.push(error),
+                        // Errors of the file's own instructions have been reported.
+                        Ok(_) | Err(_) => {}
                     }
                 }
             }
             reach.stages[index] = Some(instructions);
         }
-        Ok(if unknown.is_empty() {
-            Ok(reach)
-        } else {
-            Err(unknown.into_iter().collect())
-        })
+        (reach, unknown.into_iter().collect())
     }
 
     /// Reached stages in file order.
@@ -84,7 +82,8 @@ fn fired_triggers<'a>(
     table: &StageTable<'a>,
     head: &StageHead<'a>,
     unknown: &mut BTreeSet<ImageRequest>,
-) -> Result<Vec<StageInstruction<'a>>, Diagnostic> {
+    found: &mut Found,
+) -> Vec<StageInstruction<'a>> {
     let texts: Vec<&str> = match &head.base {
         Origin::Stage(base) => {
             let own = table.heads[*base].stage.instructions.iter();
@@ -98,15 +97,15 @@ fn fired_triggers<'a>(
         }
         Origin::Image(_) => {
             let Some(request) = image_request(table, head) else {
-                return Ok(Vec::new());
+                return Vec::new();
             };
             let Some(image) = table.inputs.images.get(&request) else {
                 unknown.insert(request);
-                return Ok(Vec::new());
+                return Vec::new();
             };
             if head.is_replaced {
                 // The image takes the place of the stage's result: nothing is built on it here.
-                return Ok(Vec::new());
+                return Vec::new();
             }
             image
                 .config
@@ -116,18 +115,18 @@ fn fired_triggers<'a>(
                 .map(String::as_str)
                 .collect()
         }
-        Origin::Scratch | Origin::Files(_) => Vec::new(),
+        Origin::Scratch | Origin::Files(_) | Origin::Unknown => Vec::new(),
     };
-    texts
-        .into_iter()
-        .map(|text| {
-            let instruction = parse_trigger(text, head.stage.span, head.stage.lines)?;
-            Ok(StageInstruction {
+    let fired = texts.into_iter().filter_map(|text| {
+        let trigger = parse_trigger(text, head.stage.span, head.stage.lines);
+        found.or_default(trigger.map(|instruction| {
+            Some(StageInstruction {
                 instruction: Cow::Owned(instruction),
                 is_trigger: true,
             })
-        })
-        .collect()
+        }))
+    });
+    fired.collect()
 }
 
 /// What has to be asked about a stage's base image.

@@ -3,7 +3,7 @@
 use super::evaluate::Evaluator;
 use super::history;
 use super::reach::StageInstruction;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Errors;
 use crate::graph::{InlineFile, MountKind, Network, Operation, Run, Security};
 use crate::instruction::{CommandLine, Heredoc, RunInstruction};
 
@@ -25,7 +25,7 @@ impl Evaluator<'_, '_> {
         &mut self,
         planned: &StageInstruction<'_>,
         run: &RunInstruction,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Errors> {
         let instruction = &*planned.instruction;
         let (argv, scripts) = self.command(run);
         let mounts = self.mounts(instruction, &run.mounts)?;

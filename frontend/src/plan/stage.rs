@@ -39,6 +39,8 @@ pub(super) struct StageState {
     pub(super) has_workdir: bool,
     /// A CMD stood in this stage: an ENTRYPOINT does not drop it.
     pub(super) has_cmd: bool,
+    /// Variables and directories are what the file makes them; false behind an error or on a base that is not known.
+    pub(super) is_certain: bool,
 }
 
 impl StageState {
@@ -69,6 +71,17 @@ impl StageState {
         Self::begin(image, Vec::new(), root, platform)
     }
 
+    /// The state at the start of a stage on something that is not known.
+    pub(super) fn on_unknown(platform: Platform) -> Self {
+        let mut state = Self::on_empty(None, platform);
+        // No directory of the file's: nothing relative to it can be judged to be `/`.
+        "/unknown".clone_into(&mut state.image.config.working_dir);
+        Self {
+            is_certain: false,
+            ..state
+        }
+    }
+
     fn begin(
         image: ImageConfig,
         history: Vec<PlannedHistory>,
@@ -84,6 +97,7 @@ impl StageState {
             platform,
             has_workdir: false,
             has_cmd: false,
+            is_certain: true,
         };
         state.complete_config();
         for (name, value) in state.image.config.variables() {

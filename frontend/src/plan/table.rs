@@ -8,7 +8,7 @@ use super::cycle;
 use super::global::GlobalScope;
 use super::named_context::NamedContexts;
 use super::reach::sources_of;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Found};
 use crate::graph::{ImageReference, NamedContext};
 use crate::instruction::{Instruction, Stage};
 use crate::platform::Platform;
@@ -33,6 +33,8 @@ pub(super) enum Origin {
     Scratch,
     /// A named context that is a directory, repository or URL.
     Files(String),
+    /// Nobody knows: the line that names it is in error.
+    Unknown,
 }
 
 /// What a `FROM` line says.
@@ -61,7 +63,8 @@ impl<'a> StageTable<'a> {
         inputs: Inputs<'a>,
         global: &GlobalScope,
         checks: &mut Checks,
-    ) -> Result<Self, Diagnostic> {
+        found: &mut Found,
+    ) -> Self {
         let contexts = NamedContexts::new(&inputs.options.named_contexts);
         let mut table = Self {
             inputs,
@@ -70,15 +73,21 @@ impl<'a> StageTable<'a> {
             contexts,
         };
         for (index, stage) in inputs.program.stages.iter().enumerate() {
-            let head = table
-                .head(stage, global, checks)
-                .map_err(|error| error.within(stage.lines))?;
+            let head = table.head(stage, global, checks).unwrap_or_else(|error| {
+                found.0.push(error.within(stage.lines));
+                StageHead {
+                    stage,
+                    base: Origin::Unknown,
+                    platform: None,
+                    is_replaced: false,
+                }
+            });
             table.heads.push(head);
             if let Some(name) = &stage.name {
                 table.by_name.insert(name, index);
             }
         }
-        Ok(table)
+        table
     }
 
     fn head(
@@ -88,6 +97,14 @@ impl<'a> StageTable<'a> {
         checks: &mut Checks,
     ) -> Result<StageHead<'a>, Diagnostic> {
         let expansion = global.expand(self.inputs, checks, stage, &stage.base)?;
+        if global.is_doubtful(self.inputs, &expansion) {
+            return Ok(StageHead {
+                stage,
+                base: Origin::Unknown,
+                platform: None,
+                is_replaced: false,
+            });
+        }
         // A name that came out wrong is most often one whose variable has no value.
         let blame_variable = |error: Diagnostic| {
             match global.without_value(&expansion) {
@@ -108,7 +125,7 @@ impl<'a> StageTable<'a> {
             ));
         }
         let platform = match &stage.platform {
-            Some(text) => Some(self.platform(stage, text, global, checks)?),
+            Some(text) => self.platform(stage, text, global, checks)?,
             None => None,
         };
         let replaced = stage
@@ -137,8 +154,11 @@ impl<'a> StageTable<'a> {
         text: &str,
         global: &GlobalScope,
         checks: &mut Checks,
-    ) -> Result<Platform, Diagnostic> {
+    ) -> Result<Option<Platform>, Diagnostic> {
         let expansion = global.expand(self.inputs, checks, stage, text)?;
+        if global.is_doubtful(self.inputs, &expansion) {
+            return Ok(None);
+        }
         let span = self.inputs.place_of(stage.span, text);
         let help = || {
             expansion
@@ -170,7 +190,7 @@ impl<'a> StageTable<'a> {
                 message,
             );
         }
-        Ok(platform)
+        Ok(Some(platform))
     }
 
     /// A name that is no stage: `scratch`, a named context or an image.
@@ -268,6 +288,10 @@ impl<'a> StageTable<'a> {
                 let found = usize::try_from(index)
                     .ok()
                     .filter(|index| *index < self.heads.len());
+                if !self.inputs.program.is_whole {
+                    // A FROM that could not be read moves the numbers.
+                    return Ok(Origin::Unknown);
+                }
                 return found.map(Origin::Stage).ok_or_else(|| {
                     let last = self.heads.len() - 1;
                     error("unknown-stage", format!("there is no stage number {name}"))
@@ -284,7 +308,7 @@ impl<'a> StageTable<'a> {
     }
 
     /// Checks what all stages, reached or not, say about where they copy from.
-    pub(super) fn check_sources(&self) -> Result<(), Diagnostic> {
+    pub(super) fn check_sources(&self, found: &mut Found) {
         let mut edges = cycle::Edges::new();
         for head in &self.heads {
             let mut needed = Vec::new();
@@ -295,16 +319,17 @@ impl<'a> StageTable<'a> {
             };
             for instruction in counted {
                 for from in sources_of(instruction) {
-                    if let Origin::Stage(index) = self.origin(instruction, from.as_name())? {
-                        needed.push((index, Place::from(instruction)));
+                    match self.origin(instruction, from.as_name()) {
+                        Ok(Origin::Stage(index)) => needed.push((index, Place::from(instruction))),
+                        Ok(_) => {}
+                        Err(error) => found.0.push(error),
                     }
                 }
             }
             edges.push(needed);
         }
-        match cycle::find(&edges) {
-            Some(cycle) => Err(self.cycle_error(&cycle)),
-            None => Ok(()),
+        if let Some(cycle) = cycle::find(&edges) {
+            found.0.push(self.cycle_error(&cycle));
         }
     }
 

@@ -53,7 +53,7 @@ impl Case {
         self
     }
 
-    fn plan(&self) -> Result<Graph, Box<Diagnostic>> {
+    fn plan(&self) -> Result<Graph, Errors> {
         let program = parse(&Source::new("Dockerfile", self.text.as_bytes()))?;
         let mut images = BTreeMap::new();
         loop {
@@ -80,8 +80,9 @@ impl Case {
     /// Code of the error, the text it points at, and its help.
     fn error(&self) -> (&'static str, String, String) {
         let error = self.plan().expect_err(&self.text);
+        let error = error.first();
         let place = self.text[error.span.start..error.span.end].to_owned();
-        (error.code, place, error.help.unwrap_or_default())
+        (error.code, place, error.help.clone().unwrap_or_default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rbuild_frontend::diagnostic::Diagnostic;
+use rbuild_frontend::diagnostic::Errors;
 use rbuild_frontend::graph::{Graph, PlanOptions, Planned, PlannedHistory, ResolvedImage};
 use rbuild_frontend::image_config::ImageConfig;
 use rbuild_frontend::source::{Lines, Source};
@@ -33,7 +33,7 @@ fn base() -> ImageConfig {
     .unwrap()
 }
 
-fn plan_all(text: &str, options: &PlanOptions) -> Result<Graph, Box<Diagnostic>> {
+fn plan_all(text: &str, options: &PlanOptions) -> Result<Graph, Errors> {
     let program = instructions::parse(&Source::new("Dockerfile", text.as_bytes()))?;
     let mut images = BTreeMap::new();
     loop {
@@ -91,7 +91,7 @@ fn configs() {
         match (ours, row["error"].as_str()) {
             (Ok(_), Some(error)) if is_about_epoch(error) => Ok(()),
             (Ok(_), Some(error)) => show(format!("accepted, but: {error}")),
-            (Err(error), None) => show(format!("refused: {}", error.message)),
+            (Err(error), None) => show(format!("refused: {error}")),
             (Err(_), Some(_)) => Ok(()),
             (Ok(graph), None) => {
                 let mut ours = document(graph);
@@ -128,8 +128,7 @@ fn checks() {
             checks_all_stages: true,
             ..PlanOptions::default()
         };
-        let graph =
-            plan_all(&texts[id], &options).map_err(|error| format!("{id}: {}", error.message))?;
+        let graph = plan_all(&texts[id], &options).map_err(|errors| format!("{id}: {errors}"))?;
         let lines = |lines: Lines| (lines.first..=lines.last).collect::<Vec<_>>();
         let ours: BTreeSet<(String, Vec<usize>)> = graph
             .warnings

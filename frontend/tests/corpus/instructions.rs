@@ -32,7 +32,7 @@ fn typed_instructions() {
                 "meta_args": program.global_args.iter().map(command).collect::<Vec<_>>(),
                 "stages": program.stages.iter().map(stage).collect::<Vec<_>>(),
             }),
-            Err(error) => json!(error.message),
+            Err(errors) => json!(errors.to_string()),
         };
         report.compare(dockerfile, &comparable(row), &found);
     }

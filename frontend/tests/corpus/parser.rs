@@ -58,9 +58,9 @@ fn outcome(source: &Source) -> Outcome {
                 .count(),
             has_no_stages: program.stages.is_empty(),
         },
-        Err(error) => Outcome::Rejected {
-            phase: error.phase,
-            lines: reference_lines(source, &error),
+        Err(errors) => Outcome::Rejected {
+            phase: errors.first().phase,
+            lines: reference_lines(source, errors.first()),
         },
     }
 }
@@ -138,7 +138,7 @@ fn compare_trees(report: &mut Report, case: &Value, expected: &Value) {
             file.nodes.iter().map(dump::node).collect::<Vec<_>>(),
             dump::expression(&file.nodes),
         ),
-        Err(error) => (vec![json!(error.message)], String::new()),
+        Err(errors) => (vec![json!(errors.to_string())], String::new()),
     };
     let nodes = expected["nodes"].as_array().cloned().unwrap_or_default();
     report.compare(

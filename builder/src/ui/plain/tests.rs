@@ -162,7 +162,13 @@ fn colours_are_for_terminals() {
     };
     let plain = log(Terminal::default(), events());
     assert!(!plain.contains('\x1b'), "{plain:?}");
-    let coloured = log(Terminal { has_colours: true }, events());
+    let coloured = log(
+        Terminal {
+            has_colours: true,
+            columns: None,
+        },
+        events(),
+    );
     assert!(coloured.contains("\x1b[31mred\x1b[0m\n"), "{coloured:?}");
 }
 

@@ -1,6 +1,11 @@
 //! Errors point at their cause, checks at what looks wrong.
 
 use super::Case;
+use crate::diagnostic::Errors;
+use crate::graph::PlanOptions;
+use crate::instructions::parse_partly;
+use crate::plan::errors_without_images;
+use crate::source::Source;
 
 #[test]
 fn targets_are_found() {
@@ -162,4 +167,89 @@ fn checks_need_values() {
     assert_eq!(graph.warnings, []);
     let graph = Case::new("FROM a\n# check=skip=UndefinedVar\nENV A=$B\n").graph();
     assert_eq!(graph.warnings, []);
+}
+
+/// Codes and lines of all errors of a file, in the order in which they are told.
+fn all_errors(text: &str) -> Vec<(&'static str, usize)> {
+    let source = Source::new("Dockerfile", text.as_bytes());
+    let (program, mut errors) = parse_partly(&source);
+    let options = PlanOptions {
+        checks_all_stages: true,
+        ..PlanOptions::default()
+    };
+    errors.extend(errors_without_images(&program, &options));
+    let errors = Errors::of(errors).expect_err(text);
+    errors
+        .iter()
+        .map(|error| (error.code, source.line_at(error.span.start)))
+        .collect()
+}
+
+#[test]
+fn all_independent_errors_are_told_the_references_first() {
+    let table: &[(&str, &[(&str, usize)])] = &[
+        // Parse errors come first, as they do in the reference; the rest is in file order.
+        (
+            "FROM a\nRUNN x\nENV b\nCMD [1]\nCOPY --form=c --chmow=1 d\nSTOPSIGNAL nope\n",
+            &[
+                ("missing-value", 3),
+                ("unknown-instruction", 2),
+                ("not-a-string", 4),
+                ("unknown-flag", 5),
+                ("unknown-flag", 5),
+                ("missing-destination", 5),
+                ("invalid-signal", 6),
+            ],
+        ),
+        // Without a stage nothing has a place to be, once.
+        (
+            "RUN a\nRUN b\nCOPY c\n",
+            &[("no-stage", 1), ("missing-destination", 3)],
+        ),
+        ("FORM a\nRUN b\n", &[("unknown-instruction", 1)]),
+        ("FROM a b c d\nRUN b\n", &[("invalid-from", 1)]),
+        // A variable that an error left without its value is not blamed.
+        (
+            "ARG V=${\nFROM a:$V\nARG W=$V\nEXPOSE $W 70000\nEXPOSE 1/x\n",
+            &[("expansion", 1), ("invalid-port", 5)],
+        ),
+        (
+            "FROM a\nENV P=\"x\nEXPOSE $P\nVOLUME $P\nSTOPSIGNAL x\n",
+            &[("expansion", 2), ("invalid-signal", 5)],
+        ),
+        ("FROM a\nENV P\nEXPOSE $P\n", &[("missing-value", 2)]),
+        // Nor is what stands on a stage that is not known.
+        (
+            "FROM A:B:C AS b\nRUN --mount=target=. x\nVOLUME $X\nFROM b\nVOLUME $X\nEXPOSE x\n",
+            &[("invalid-image-name", 1), ("invalid-port", 6)],
+        ),
+        // Every word of an instruction, every stage.
+        (
+            "FROM a\nEXPOSE x 1 y\nRUN --mount=type=tmp --mount=typ=bind b\nFROM b\nCOPY --from=9 c d\n",
+            &[
+                ("unknown-stage", 5),
+                ("invalid-port", 2),
+                ("invalid-port", 2),
+                ("invalid-mount", 3),
+                ("invalid-mount", 3),
+            ],
+        ),
+        // A circle is told once.
+        (
+            "FROM a AS b\nCOPY --from=c d e\nFROM a AS c\nCOPY --from=b d e\n",
+            &[("circular-dependency", 4)],
+        ),
+        ("# escape=x\nFROM\n", &[("invalid-escape", 1)]),
+        (
+            "# escape=`\n# escape=`\nFROM\n",
+            &[("repeated-directive", 2), ("missing-argument", 3)],
+        ),
+        (
+            "FROM\nRUN <<E\n",
+            &[("unterminated-heredoc", 2), ("missing-argument", 1)],
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(&all_errors(text), expected, "{text}");
+    }
 }

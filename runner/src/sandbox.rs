@@ -17,6 +17,7 @@ mod command;
 mod job_mounts;
 mod mount_point;
 mod plan;
+pub(crate) mod seccomp;
 mod setup;
 mod stubs;
 

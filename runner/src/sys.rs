@@ -9,6 +9,7 @@
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 
 use rustix::io::Errno;

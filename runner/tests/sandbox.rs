@@ -110,6 +110,26 @@ fn capabilities_are_dockers() {
 }
 
 #[test]
+fn system_calls_are_filtered() {
+    let Some(place) = Place::new() else { return };
+    let mode = "grep -E '^Seccomp(_filters)?:' /proc/self/status | tr -dc '0-9'";
+    assert_eq!(place.sh(mode), "21"); // SECCOMP_MODE_FILTER, one filter
+    // What a command would leave its sandbox with, were it still in possession of the capabilities.
+    let refused = place.sh(
+        "unshare -U true 2>&1; unshare -m true 2>&1; mount -t tmpfs x /tmp 2>&1; dmesg 2>&1; true",
+    );
+    assert_eq!(
+        refused.matches("Operation not permitted").count()
+            + refused.matches("permission denied").count(),
+        4,
+        "{refused}"
+    );
+    let mut job = place.job(mode);
+    job.confinement = Confinement::Insecure;
+    assert_eq!(place.run(job).ok(), "00");
+}
+
+#[test]
 fn masked_and_read_only_paths() {
     let Some(place) = Place::new() else { return };
     let text = "cat /proc/keys /proc/timer_list /proc/interrupts | wc -c; \

@@ -57,6 +57,8 @@ pub(crate) enum SetupOp {
     EnterRoot,
     /// `--ulimit`.
     SetLimits,
+    /// Let only the system calls of the default profile through; while there is still the right to say so.
+    FilterSystemCalls,
     /// Keep only these capabilities.
     LimitCapabilities,
     /// Become the user.
@@ -127,7 +129,7 @@ impl SandboxPlan {
         }
         operations.extend([SetupOp::SetHostname, SetupOp::EnterRoot, SetupOp::SetLimits]);
         if !is_insecure {
-            operations.push(SetupOp::LimitCapabilities);
+            operations.extend([SetupOp::FilterSystemCalls, SetupOp::LimitCapabilities]);
         }
         operations.push(SetupOp::BecomeUser);
         Self { operations }

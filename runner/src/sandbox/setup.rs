@@ -13,7 +13,7 @@ use rustix::thread::{Gid, Uid};
 
 use super::mount_point::{self, PointKind, Stubs};
 use super::plan::{SandboxPlan, SetupOp};
-use super::{capabilities, job_mounts};
+use super::{capabilities, job_mounts, seccomp};
 use crate::error::{JobError, JobErrorKind};
 use crate::job::RunJob;
 use crate::mounts::{self, FsOption, MountApi, MountError};
@@ -121,6 +121,7 @@ impl Setup<'_> {
             }
             SetupOp::EnterRoot => self.enter_root(),
             SetupOp::SetLimits => self.job.rlimits.iter().try_for_each(set_limit),
+            SetupOp::FilterSystemCalls => seccomp::install().map_err(cannot_filter),
             SetupOp::LimitCapabilities => capabilities::limit().map_err(|errno| {
                 JobError::from_errno(JobErrorKind::Sandbox, "cannot give up capabilities", errno)
             }),
@@ -421,6 +422,17 @@ impl Setup<'_> {
                 errno,
             )
         })
+    }
+}
+
+fn cannot_filter(errno: Errno) -> JobError {
+    let what = "cannot filter the command's system calls (seccomp)";
+    let made = JobError::from_errno(JobErrorKind::Sandbox, what, errno);
+    match errno {
+        Errno::NOSYS | Errno::INVAL => made.with_help(
+            "this kernel lacks CONFIG_SECCOMP_FILTER; `RUN --security=insecure` with `--allow security.insecure` runs without",
+        ),
+        _ => made,
     }
 }
 

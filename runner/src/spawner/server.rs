@@ -54,6 +54,8 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
     if news[0].revents().contains(PollFlags::HUP) {
         return;
     }
+    // Made once, and then in every worker.
+    let _ = crate::sandbox::seccomp::default_program();
     loop {
         let Ok(is_open) = fork_worker(socket, options) else {
             // No process can be had now. The next caller sees its reply socket close and reports the job as lost.

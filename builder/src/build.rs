@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, EventSink, StepDescription};
 use crate::export::{ExportOptions, Exported, ExportedDescriptor, Exporter};
+use crate::history::Written;
 use crate::image::{self, BuiltImage};
 use crate::options::{BuildOptions, Output, OutputKind};
 use crate::solve::{Solver, StepCounts};
@@ -34,6 +35,8 @@ pub struct BuildOutcome {
     pub images: Vec<BuiltPlatform>,
     /// How many steps were cached and done.
     pub counts: StepCounts,
+    /// Id of the build in the history; none when that can't be written.
+    pub build_id: Option<String>,
 }
 
 impl BuildOutcome {
@@ -100,16 +103,38 @@ impl Engine {
             events,
             cancel,
         )?);
+        let flusher = workspace
+            .recorder
+            .clone()
+            .map(|recorder| tokio::spawn(recorder.flush_now_and_then()));
         let result = build_in(&workspace, &source).await;
+        if let Some(flusher) = flusher {
+            flusher.abort();
+        }
         workspace.contexts.save_stat_caches();
         // Also after a failure: what was finished is worth keeping.
         let synced = {
             let store = workspace.store.clone();
             workspace.blocking(move || store.sync()).await
         };
-        let outcome = result.map_err(|error| error.with_source(&source))?;
-        synced.map_err(BuildError::store)?;
-        Ok(outcome)
+        let outcome = match (result, synced) {
+            (Err(error), _) => Err(error.with_source(&source)),
+            (Ok(_), Err(error)) => Err(BuildError::store(error)),
+            (Ok(outcome), Ok(())) => Ok(outcome),
+        };
+        match workspace.recorder.clone() {
+            None => outcome,
+            Some(recorder) => {
+                crate::blocking::run(move || {
+                    recorder.end(outcome.as_ref());
+                    outcome.map(|outcome| BuildOutcome {
+                        build_id: Some(recorder.id().to_owned()),
+                        ..outcome
+                    })
+                })
+                .await
+            }
+        }
     }
 }
 
@@ -118,6 +143,9 @@ async fn build_in(
     source: &rbuild_frontend::source::Source,
 ) -> Result<BuildOutcome, BuildError> {
     let program = plan::parse(source, &workspace.options)?;
+    if let Some(recorder) = &workspace.recorder {
+        recorder.set_arguments(plan::argument_names(&program));
+    }
     let graphs = workspace
         .unless_cancelled(plan::all_platforms(workspace, &program, source))
         .await?;
@@ -240,6 +268,7 @@ fn outcome(images: &[BuiltImage], exports: &[Exported], counts: StepCounts) -> B
         tags,
         images: images.iter().map(summary).collect(),
         counts,
+        build_id: None,
     }
 }
 
@@ -284,6 +313,10 @@ fn announce(workspace: &Workspace, graphs: &[Graph], source: &rbuild_frontend::s
         }
     }
     workspace.emit(Event::Planned { steps });
+    if let Some(recorder) = &workspace.recorder {
+        let steps = graphs.iter().flat_map(|graph| &graph.steps);
+        recorder.set_places(steps.map(|step| Written::of(step, source)));
+    }
     if let Some(graph) = graphs.first() {
         for diagnostic in &graph.warnings {
             workspace.emit(Event::Warning {

@@ -11,6 +11,7 @@ mod error;
 mod failure;
 mod flags;
 mod output;
+mod past;
 #[cfg(test)]
 mod reference;
 mod request;

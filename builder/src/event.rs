@@ -6,6 +6,8 @@ use std::time::Duration;
 use rbuild_frontend::diagnostic::Diagnostic;
 use rbuild_frontend::source::Source;
 
+use crate::explain::Reason;
+
 /// Receives events; called from several threads.
 pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -28,6 +30,13 @@ pub enum Event {
     Notice(String),
     /// A step's work begins (not sent for cached steps).
     Started(StepId),
+    /// Why a step's work begins. Sent behind [`Event::Started`].
+    Explained {
+        /// Which step.
+        step: StepId,
+        /// Most telling first; never empty.
+        reasons: Vec<Reason>,
+    },
     /// Bytes of a step's output, as written by the command.
     Output {
         /// Which step.

@@ -7,6 +7,7 @@
 //! Ends early on the first error: the others are cancelled and waited for, so that nothing outlives the build.
 
 pub(crate) mod decide;
+mod explain;
 mod inputs;
 mod step;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use rbuild_cache::{Chain, StepKey};
+use rbuild_cache::{Chain, Lookup, SnapshotId, StepKey};
 use rbuild_frontend::graph::{Graph, Operation, StepIndex};
 use tokio::sync::Semaphore;
 
@@ -24,7 +25,7 @@ use crate::build::Workspace;
 use crate::error::BuildError;
 use crate::event::{Event, StepId, StepOutcome};
 use decide::{Decision, Fate};
-pub(crate) use inputs::{Prepared, Reading, dependencies};
+pub(crate) use inputs::{Prepared, Reading, dependencies, sources};
 pub(crate) use step::Made;
 
 /// What a step left.
@@ -64,6 +65,8 @@ pub(crate) struct Solver {
     permits: Semaphore,
     /// Held for single additions only.
     counts: Mutex<StepCounts>,
+    /// What was missing of records that were forgotten. Held for single insertions only.
+    lost: Mutex<BTreeMap<StepIndex, SnapshotId>>,
     /// The first failure.
     failure: Mutex<Option<BuildError>>,
 }
@@ -92,6 +95,7 @@ impl Solver {
             prepared,
             permits: Semaphore::new(workspace.max_parallelism()),
             counts: Mutex::default(),
+            lost: Mutex::default(),
             failure: Mutex::default(),
         });
         let decision = {
@@ -116,11 +120,17 @@ impl Solver {
     fn decide(&self, target: StepIndex) -> Decision {
         decide::decide(&self.graph, target, |index| {
             // A record that can't be read is a miss: the step runs again, which is always right.
-            let found = self.workspace.lease.lookup(&self.definition_keys[index.0]);
-            found.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot look up a step record");
-                None
-            })
+            match self.workspace.lease.look_up(&self.definition_keys[index.0]) {
+                Ok(Lookup::Lost(snapshot)) => {
+                    lock(&self.lost).insert(index, snapshot);
+                    None
+                }
+                Ok(found) => found.found(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look up a step record");
+                    None
+                }
+            }
         })
     }
 
@@ -128,6 +138,9 @@ impl Solver {
         for (index, step) in self.graph.steps.iter().enumerate() {
             let index = StepIndex(index);
             if decision.is_cached(index) && !matches!(step.operation, Operation::Image(_)) {
+                if let Some(record) = decision.record_of(index) {
+                    self.note_record(index, record);
+                }
                 self.finished_from_cache(index);
             }
         }

@@ -8,6 +8,7 @@ mod console;
 mod diagnostic;
 pub(crate) mod error;
 pub(crate) mod log;
+pub(crate) mod past;
 mod plain;
 mod rawjson;
 mod summary;

@@ -8,6 +8,7 @@
 //! Opening writes nothing when the database exists. Closing checkpoints nothing: an all-hit build leaves the files
 //! as they were.
 
+mod history;
 mod images;
 mod layers;
 mod migrations;
@@ -26,6 +27,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::layer::Layer;
 
+pub(crate) use history::BuildRow;
 pub(crate) use records::RecordRow;
 pub(crate) use schema::Unsynced;
 

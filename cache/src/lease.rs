@@ -26,10 +26,11 @@ use crate::db::{DbError, Unsynced};
 use crate::digest::to_hex;
 use crate::entry::{encode_table, layer_content_digest};
 use crate::failpoint::reach;
+use crate::history::LayerLoss;
 use crate::key::StepKey;
 use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
 use crate::lock::{LockError, LockFile, StandingLock, is_locked};
-use crate::record::StepRecord;
+use crate::record::{Lookup, StepRecord};
 use crate::remove::RemoveTree;
 use crate::store::{Store, StoreInner, now};
 use crate::usage::{Used, estimate_disk};
@@ -121,6 +122,13 @@ impl Lease {
         Store {
             inner: Arc::clone(&self.inner.store),
         }
+    }
+
+    /// Its name, under which others find out whether it lives. Makes its lock file.
+    pub(crate) fn name(&self) -> Result<String, LeaseError> {
+        self.inner.on_disk(|_| Ok(()))?;
+        let name = self.inner.dir.file_name().unwrap_or_default();
+        Ok(name.to_string_lossy().into_owned())
     }
 
     /// The lease's own directory, made when this is first called.
@@ -228,6 +236,7 @@ impl Lease {
         let aside = self.unique("damaged")?;
         store.db.write(|tables| {
             tables.remove_layer(id.as_str())?;
+            tables.put_lost_layer(id.as_str(), LayerLoss::Damaged.to_row(), now())?;
             match std::fs::rename(&target, &aside) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     Err(LayerError::Move {
@@ -295,14 +304,20 @@ impl Lease {
 
     /// Looks up a step and holds its chain: a hit stays one.
     pub fn lookup(&self, key: &StepKey) -> Result<Option<StepRecord>, LeaseError> {
-        let Some(record) = self.store().lookup(key)? else {
-            return Ok(None);
-        };
-        match self.hold(&record.chain) {
-            Ok(()) => Ok(Some(record)),
-            Err(LeaseError::Missing { .. }) => Ok(None),
-            Err(error) => Err(error),
+        Ok(self.look_up(key)?.found())
+    }
+
+    /// The same, and what was missing of a record that is not one any more.
+    pub fn look_up(&self, key: &StepKey) -> Result<Lookup, LeaseError> {
+        let found = self.store().look_up(key)?;
+        if let Lookup::Found(record) = &found {
+            match self.hold(&record.chain) {
+                Ok(()) => {}
+                Err(LeaseError::Missing { snapshot }) => return Ok(Lookup::Lost(snapshot)),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(found)
     }
 }
 

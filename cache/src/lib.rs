@@ -12,6 +12,8 @@ mod digest;
 mod entry;
 #[doc(hidden)]
 pub mod failpoint;
+mod file_list;
+mod history;
 mod image;
 mod key;
 mod layer;
@@ -23,6 +25,7 @@ mod packed;
 mod record;
 mod remove;
 mod stat_cache;
+mod step_log;
 mod store;
 mod tree;
 mod usage;
@@ -32,6 +35,11 @@ pub use cache_mount::{CacheMountError, CacheMountGuard, CacheMountId, Sharing};
 pub use db::DbError;
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
+pub use file_list::{ListedFile, ListedKind};
+pub use history::{
+    Build, BuildProgress, BuildStatus, HistoryDropped, HistoryError, HistoryLimits, HistorySize,
+    LayerLoss,
+};
 pub use image::{ImageError, ImageRecord, RemovedImage, Resolution};
 pub use key::{KeyEncoder, StepKey};
 pub use layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId};
@@ -39,8 +47,9 @@ pub use lease::{Lease, LeaseError};
 pub use lock::LockError;
 pub use open::FORMAT_VERSION;
 pub use packed::{OriginalBlob, PackParameters, PackedBlob};
-pub use record::{KeyPart, StepLock, StepRecord};
+pub use record::{KeyPart, Lookup, StepLock, StepRecord};
 pub use remove::{RemoveTree, RemoveTreeHere};
 pub use stat_cache::{FileStat, HashingStart, StatCache, StatCacheError};
+pub use step_log::{LogPiece, LogStream, StepLogError, StepLogReader, StepLogWriter};
 pub use store::{Store, StoreError};
 pub use tree::{SelectionDigest, SelectionError};

@@ -25,7 +25,7 @@ use crate::store::{DATABASE, StoreError};
 pub const FORMAT_VERSION: u32 = 2;
 
 /// Directories of a store, in the order in which they are made.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "snapshots",
@@ -33,6 +33,7 @@ const DIRECTORIES: [&str; 7] = [
     "statcache",
     "work",
     "locks",
+    "logs",
 ];
 
 /// How long the making, migration or repair of a store by another process is waited for. Making takes milliseconds, a

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{DbError, RecordRow};
 use crate::failpoint::reach;
 use crate::key::StepKey;
-use crate::layer::Chain;
+use crate::layer::{Chain, SnapshotId};
 use crate::lock::{LockError, LockFile};
 use crate::store::Store;
 
@@ -52,6 +52,27 @@ impl KeyPart {
     }
 }
 
+/// What a look-up came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A record with all its snapshots.
+    Found(Box<StepRecord>),
+    /// There was one, but this snapshot of its chain is not there any more. It is forgotten.
+    Lost(SnapshotId),
+    /// No record under this key.
+    Nothing,
+}
+
+impl Lookup {
+    /// The record, if there is one.
+    pub fn found(self) -> Option<StepRecord> {
+        match self {
+            Self::Found(record) => Some(*record),
+            Self::Lost(_) | Self::Nothing => None,
+        }
+    }
+}
+
 /// The right to run a step; see [`Store::step_lock`].
 #[derive(Debug)]
 pub struct StepLock {
@@ -68,6 +89,11 @@ impl Store {
     ///
     /// The chain is not held: see [`Lease::lookup`](crate::Lease::lookup).
     pub fn lookup(&self, key: &StepKey) -> Result<Option<StepRecord>, DbError> {
+        Ok(self.look_up(key)?.found())
+    }
+
+    /// The same, and what was missing of a record that had to be forgotten.
+    pub fn look_up(&self, key: &StepKey) -> Result<Lookup, DbError> {
         let found = self.inner.db.read(|tables| {
             let Some(row) = tables.record(key)? else {
                 return Ok::<_, DbError>(None);
@@ -75,8 +101,11 @@ impl Store {
             Ok(Some((self.present_chain(tables, &row.chain)?, row)))
         })?;
         match found {
-            None => Ok(None),
-            Some((Ok(chain), row)) => self.parse_record(chain, row).map(Some),
+            None => Ok(Lookup::Nothing),
+            Some((Ok(chain), row)) => {
+                let record = self.parse_record(chain, row)?;
+                Ok(Lookup::Found(Box::new(record)))
+            }
             Some((Err(snapshot), row)) => {
                 tracing::debug!(%key, %snapshot, "record forgotten: its snapshot is gone");
                 self.inner.db.write(|tables| {
@@ -86,24 +115,8 @@ impl Store {
                     }
                     Ok::<_, DbError>(())
                 })?;
-                Ok(None)
+                Ok(Lookup::Lost(snapshot))
             }
-        }
-    }
-
-    /// The newest record with a title, whatever its key, if its snapshots are there.
-    ///
-    /// What `explain` compares a step that ran with.
-    pub fn latest_record(&self, title: &str) -> Result<Option<StepRecord>, DbError> {
-        let found = self.inner.db.read(|tables| {
-            let Some(row) = tables.record_titled(title)? else {
-                return Ok::<_, DbError>(None);
-            };
-            Ok(Some((self.present_chain(tables, &row.chain)?, row)))
-        })?;
-        match found {
-            Some((Ok(chain), row)) => self.parse_record(chain, row).map(Some),
-            _ => Ok(None),
         }
     }
 

@@ -8,6 +8,7 @@
 //!   mounts/<id>/        see `cache_mount`
 //!   statcache/<id>      see `stat_cache`
 //!   work/<lease>/       see `lease`
+//!   logs/               see `step_log`
 //!   locks/              step-<key>, gc, and those of cache mounts
 //!   db.sqlite           see `db`
 //! ```
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::db::{Db, DbError, Unsynced};
 use crate::failpoint::reach;
+use crate::history::LayerLoss;
 use crate::layer_memo::EntryMemo;
 use crate::lease::{Lease, LeaseError, clean_dead};
 use crate::open::{OpenLock, open_or_create};
@@ -242,6 +244,7 @@ impl Store {
                 let path = match item {
                     Unsynced::Layer(snapshot) => {
                         tables.remove_layer(snapshot)?;
+                        tables.put_lost_layer(snapshot, LayerLoss::PowerCut.to_row(), now())?;
                         inner.snapshots.join(snapshot)
                     }
                     Unsynced::Blob(digest) => {

@@ -8,6 +8,7 @@ mod rules;
 mod text;
 
 pub use rules::{RULES, Rule};
+pub use text::looks_secret;
 pub(crate) use text::{is_skipped_by_comment, of_text, warning};
 
 use crate::diagnostic::{Diagnostic, Phase};

@@ -1,6 +1,6 @@
 //! From the Dockerfile's text to graphs, one a platform: asks the planner until it has all base images' configs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rbuild_frontend::diagnostic::Errors;
@@ -177,6 +177,19 @@ fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
         stages.next().filter(|_| stages.next().is_none())
     };
     by_name().or_else(|| Some(by_variable()?.base_span))
+}
+
+/// Names that the Dockerfile declares with `ARG`, in any stage.
+pub(super) fn argument_names(program: &Program) -> BTreeSet<String> {
+    let instructions = program
+        .global_args
+        .iter()
+        .chain(program.stages.iter().flat_map(|stage| &stage.instructions));
+    let names = instructions.flat_map(|instruction| match &instruction.kind {
+        InstructionKind::Arg(pairs) => pairs.iter().map(|pair| pair.name.clone()).collect(),
+        _ => Vec::new(),
+    });
+    names.collect()
 }
 
 /// Build arguments that no ARG asks for: likely misspelt.

@@ -17,8 +17,9 @@ use crate::context::Contexts;
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, EventSink};
+use crate::history::recorder::Recorder;
 use crate::keys::{BaseId, Settings};
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, DockerfileSource};
 use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient};
 use crate::tasks::Tasks;
@@ -38,6 +39,8 @@ pub(crate) struct Workspace {
     pub(crate) contexts: Contexts,
     pub(crate) options: BuildOptions,
     pub(crate) events: EventSink,
+    /// Hears all events before the listener; none when the history can't be written.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     pub(crate) cancel: CancellationToken,
     /// Blocking work in flight: waited for before a build ends.
     pub(crate) tasks: TaskTracker,
@@ -77,19 +80,30 @@ impl Workspace {
         let store = engine.store().clone();
         let spawner = engine.spawner().clone();
         let lease = store.lease().map_err(BuildError::store)?;
-        let contexts = Contexts::new(&options, dockerfile, store.clone())?;
-        let images = ImageSources {
-            store: store.clone(),
-            spawner: spawner.clone(),
-            client: RegistryClient::new(ClientOptions::default()),
-            tasks: Tasks::new(Arc::clone(&events)),
+        let dockerfile_name = match (&dockerfile, &options.dockerfile) {
+            (Some(path), _) => crate::history::absolute(path),
+            (None, Some(DockerfileSource::Text(_))) => "(text)".to_owned(),
+            (None, _) => "-".to_owned(),
         };
+        let contexts = Contexts::new(&options, dockerfile, store.clone())?;
         let source_date_epoch = match options.build_args.get("SOURCE_DATE_EPOCH") {
             None => options.source_date_epoch,
             Some(text) => Some(
                 text.parse()
                     .map_err(|_| BuildError::SourceDateEpoch { text: text.clone() })?,
             ),
+        };
+        // The last that could fail has not: from here on there is a build to tell of.
+        let recorder = Recorder::begin(&store, &lease, &options, &dockerfile_name);
+        let events = match &recorder {
+            Some(recorder) => recorder.sink(events),
+            None => events,
+        };
+        let images = ImageSources {
+            store: store.clone(),
+            spawner: spawner.clone(),
+            client: RegistryClient::new(ClientOptions::default()),
+            tasks: Tasks::new(Arc::clone(&events)),
         };
         Ok(Self {
             settings: Settings::of(&options, source_date_epoch),
@@ -99,6 +113,7 @@ impl Workspace {
             contexts,
             options,
             events,
+            recorder,
             cancel,
             tasks: TaskTracker::new(),
             has_told_network: AtomicBool::new(false),
@@ -316,6 +331,23 @@ impl Workspace {
             chain = Some(ChainId::extend(chain.as_ref(), &diff_id));
         }
         Ok(Some(BaseId::of(chain.as_ref())))
+    }
+
+    /// An image step's image for people: its name, and the digest of its manifest, or of its config if it has none.
+    /// None for other steps.
+    pub(crate) fn base_name(&self, graph: &Graph, index: StepIndex) -> Option<(String, String)> {
+        let step = &graph.steps[index.0];
+        let Operation::Image(reference) = &step.operation else {
+            return None;
+        };
+        let request = ImageRequest {
+            reference: reference.clone(),
+            platform: step.platform.clone(),
+        };
+        let resolved = self.lock_resolved();
+        let base = resolved.get(&request)?;
+        let digest = base.manifest_digest.as_ref().unwrap_or(&base.config_digest);
+        Some((super::plan::name(reference), digest.to_string()))
     }
 
     /// The merged view of a chain.

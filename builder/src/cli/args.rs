@@ -89,6 +89,12 @@ pub(crate) enum Verb {
     Inspect(ImageArg),
     /// Print how an image was made, newest line first
     History(HistoryArgs),
+    /// Say why the steps of a build ran, or did not
+    Explain(ExplainArgs),
+    /// List, show and remove past builds
+    Builds(BuildsArgs),
+    /// Print what the steps of a build wrote
+    Logs(LogsArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove names; layers that nothing else uses become prunable
@@ -294,4 +300,109 @@ pub(crate) struct RmiArgs {
     /// Names to remove
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// `rbuild explain`
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Id of a build or its beginning, `last`, -1, -2, …; without it the last build
+    #[arg(value_name = "BUILD", allow_negative_numbers = true)]
+    pub(crate) build: Option<String>,
+    /// Number of a step, STAGE/NUMBER, or a part of its instruction: tells what its key is made of, too
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// The last build of an image with this name
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Option<String>,
+    /// How it is printed
+    #[arg(
+        long,
+        value_name = "table|json",
+        hide_possible_values = true,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    pub(crate) format: ListFormat,
+}
+
+/// `rbuild builds`
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BuildsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<BuildsVerb>,
+    /// Builds to list, newest first
+    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    pub(crate) number: usize,
+    /// How they are printed
+    #[arg(
+        long,
+        value_name = "table|json",
+        hide_possible_values = true,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    pub(crate) format: ListFormat,
+}
+
+/// `rbuild builds …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuildsVerb {
+    /// Print everything that is known of a build
+    Show {
+        /// Id of a build or its beginning, `last`, -1, -2, …
+        #[arg(
+            value_name = "BUILD",
+            default_value = "last",
+            allow_negative_numbers = true
+        )]
+        build: String,
+        /// How it is printed
+        #[arg(
+            long,
+            value_name = "table|json",
+            hide_possible_values = true,
+            default_value = "table",
+            hide_default_value = true
+        )]
+        format: ListFormat,
+    },
+    /// Remove builds from the history, with the logs that no other build refers to
+    Rm {
+        /// Ids of builds or their beginnings, `last`, -1, -2, …
+        #[arg(
+            value_name = "BUILD",
+            allow_negative_numbers = true,
+            required_unless_present = "all",
+            conflicts_with = "all"
+        )]
+        builds: Vec<String>,
+        /// All that do not run
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// `rbuild logs`
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Id of a build or its beginning, `last`, -1, -2, …; without it the last build
+    #[arg(value_name = "BUILD", allow_negative_numbers = true)]
+    pub(crate) build: Option<String>,
+    /// Number of a step, STAGE/NUMBER, or a part of its instruction; without it all steps
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// Go on until the build is over
+    #[arg(short, long)]
+    pub(crate) follow: bool,
 }

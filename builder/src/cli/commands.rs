@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rbuild::history::History;
 use rbuild::images::Images;
 use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
@@ -49,6 +50,7 @@ fn filter_of(level: LogLevel) -> &'static str {
 
 fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<ExitCode, Failure> {
     let images = || Ok::<_, Failure>(Images::new(open_engine(&cli.global)?.store().clone()));
+    let history = || Ok::<_, Failure>(History::new(open_engine(&cli.global)?.store().clone()));
     match cli.verb {
         Verb::Build(args) => build(&args, &cli.global, variables, verb_was_typed),
         Verb::Run(args) => run(&args, &cli.global),
@@ -71,6 +73,9 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             );
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Explain(args) => super::past::explain(&args, &history()?),
+        Verb::Builds(args) => super::past::builds(&args, &history()?),
+        Verb::Logs(args) => super::past::logs(&args, &history()?),
         Verb::Tag(args) => {
             images()?
                 .tag(&args.image, &args.name)

@@ -68,6 +68,15 @@ impl Failure {
         }
     }
 
+    /// An error whose way out the caller knows.
+    pub(crate) fn with_help(error: impl Into<Box<dyn Error>>, help: Option<String>) -> Self {
+        let mut failure = Self::new(error);
+        if let (Words::Chain { help: known, .. }, Some(_)) = (&mut failure.words, &help) {
+            *known = help;
+        }
+        failure
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_exit_code(self, exit_code: u8) -> Self {
         Self { exit_code, ..self }

@@ -39,53 +39,66 @@ fn reference(command: &Command) -> String {
         .collect();
     push_flags(&mut text, "\n## Global options\n", &globals);
     for verb in command.get_subcommands() {
-        let about = verb
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let usage = verb.get_positionals().map(|arg| {
-            let name = arg
-                .get_value_names()
-                .and_then(<[_]>::first)
-                .map_or("", |name| name.as_str())
-                .to_uppercase();
-            if arg.is_required_set() {
-                format!(" {name}")
-            } else {
-                format!(" [{name}]")
-            }
-        });
-        let usage: String = usage.collect();
-        let _ = write!(
-            text,
-            "\n## rbuild {}\n\n{about}\n\n`rbuild {} [OPTIONS]{usage}`\n",
-            verb.get_name(),
-            verb.get_name()
-        );
-        let mut headings: Vec<&str> = Vec::new();
-        for arg in verb.get_opts_and_switches() {
-            let heading = arg.get_help_heading().unwrap_or("");
-            if !headings.contains(&heading)
-                && !TABLE.iter().any(|row| Some(row.name) == arg.get_long())
-            {
-                headings.push(heading);
-            }
-        }
-        for heading in headings {
-            let in_heading = |arg: &&Arg| arg.get_help_heading().unwrap_or("") == heading;
-            let args: Vec<&Arg> = verb.get_opts_and_switches().filter(in_heading).collect();
-            let title = if heading.is_empty() {
-                "\n".to_owned()
-            } else {
-                format!("\n### {heading}\n")
-            };
-            push_flags(&mut text, &title, &args);
-        }
-        if verb.get_name() == "build" {
-            push_table(&mut text);
-        }
+        push_verb(&mut text, "rbuild", verb);
     }
     text + TAIL
+}
+
+/// A verb, and those below it.
+fn push_verb(text: &mut String, parent: &str, verb: &Command) {
+    let about = verb
+        .get_about()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let usage = verb.get_positionals().map(|arg| {
+        let name = arg
+            .get_value_names()
+            .and_then(<[_]>::first)
+            .map_or("", |name| name.as_str())
+            .to_uppercase();
+        if arg.is_required_set() {
+            format!(" {name}")
+        } else {
+            format!(" [{name}]")
+        }
+    });
+    let usage: String = usage.collect();
+    let name = format!("{parent} {}", verb.get_name());
+    let _ = write!(
+        text,
+        "\n## {name}\n\n{about}\n\n`{name} [OPTIONS]{usage}`\n"
+    );
+    let mut headings: Vec<&str> = Vec::new();
+    for arg in verb.get_opts_and_switches() {
+        let heading = arg.get_help_heading().unwrap_or("");
+        if !headings.contains(&heading) && !TABLE.iter().any(|row| Some(row.name) == arg.get_long())
+        {
+            headings.push(heading);
+        }
+    }
+    for heading in headings {
+        let in_heading = |arg: &&Arg| arg.get_help_heading().unwrap_or("") == heading;
+        let args: Vec<&Arg> = verb.get_opts_and_switches().filter(in_heading).collect();
+        let title = if heading.is_empty() {
+            "\n".to_owned()
+        } else {
+            format!("\n### {heading}\n")
+        };
+        push_flags(text, &title, &args);
+    }
+    if verb.get_name() == "build" {
+        push_table(text);
+    }
+    // clap's own `help` has every verb below it again.
+    if verb.get_name() == "help" {
+        return;
+    }
+    for below in verb
+        .get_subcommands()
+        .filter(|below| below.get_name() != "help")
+    {
+        push_verb(text, &name, below);
+    }
 }
 
 trait OptionsAndSwitches {

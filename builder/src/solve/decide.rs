@@ -26,6 +26,8 @@ pub(crate) enum Fate {
 #[derive(Debug)]
 pub(crate) struct Decision {
     needed: BTreeMap<StepIndex, Fate>,
+    /// Of all steps, those that a hit makes unneeded too.
+    records: Vec<Option<StepRecord>>,
 }
 
 impl Decision {
@@ -34,6 +36,11 @@ impl Decision {
         self.needed
             .iter()
             .map(|(index, fate)| (*index, fate.clone()))
+    }
+
+    /// The record that was found for a step.
+    pub(crate) fn record_of(&self, index: StepIndex) -> Option<&StepRecord> {
+        self.records[index.0].as_ref()
     }
 
     /// Whether the step, or something that stands on it, came from the cache.
@@ -152,7 +159,7 @@ pub(crate) fn decide(
             .filter(|index| matches!(needed.get(index), Some(Fate::Hit(_))))
             .collect();
         if given_up.is_empty() {
-            return Decision { needed };
+            return Decision { needed, records };
         }
         refused.extend(given_up);
     }

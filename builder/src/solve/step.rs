@@ -12,6 +12,7 @@ use super::inputs::{self, Reading};
 use super::{Solver, StepResult};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, StepOutcome};
+use crate::explain::parts::RAN_IN;
 use crate::keys::{InputKey, ParentKey, step_key};
 use crate::steps;
 
@@ -59,23 +60,36 @@ impl Solver {
                 .await
                 .map_err(|error| BuildError::step(&self.graph, index, error))?
         };
-        let (readings, input_keys): (Vec<Reading>, Vec<InputKey>) = resolved.into_iter().unzip();
+        let mut parts = self.parts(index, &parent, &resolved);
         let stands_as_planned = results.values().all(|result| result.is_as_planned);
-        let stands_on = decide::stands_on(&self.graph, index, |other| &results[&other].chain);
+        parts.extend(decide::stands_on(&self.graph, index, |other| {
+            &results[&other].chain
+        }));
+        let input_keys: Vec<InputKey> = resolved.iter().map(|(_, key)| key.clone()).collect();
         let keys = Keys::new(self, index, &parent, &input_keys, stands_as_planned);
         let Some(_lock) = self.lock_step(&keys.result).await? else {
             return Err(BuildError::Interrupted);
         };
         if !step.ignores_cache
-            && let Some(chain) = self.find(&keys, &parent, &stands_on)?
+            && let Some(record) = self.find(&keys, &parent, &parts)?
         {
+            self.note_record(index, &record);
             self.finished_from_cache(index);
             return Ok(StepResult {
-                chain,
+                chain: record.chain,
                 is_as_planned: stands_as_planned,
             });
         }
         self.workspace.emit(Event::Started(self.id(index)));
+        let readings = {
+            let (solver, parts) = (Arc::clone(self), parts.clone());
+            self.workspace
+                .blocking(move || {
+                    solver.explain(index, &parts, &resolved);
+                    resolved.into_iter().map(|(reading, _)| reading).collect()
+                })
+                .await
+        };
         let made = self.work(index, &parent, readings, results).await;
         let duration = started.elapsed();
         let made = match made {
@@ -103,7 +117,21 @@ impl Solver {
             None => keys,
         };
         let chain = parent.with(made.layer.clone());
-        self.record(&keys, &chain, &made, &step.title, stands_on, duration)?;
+        if let Some(recorder) = &self.workspace.recorder {
+            let log = recorder.log_name(self.id(index));
+            parts.push(KeyPart::new(RAN_IN, log));
+        }
+        let record = StepRecord {
+            chain,
+            parts,
+            title: step.title.clone(),
+            created: made.layer.created,
+            cost_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        };
+        self.record(&keys, &record, &made)?;
+        if let Some(recorder) = &self.workspace.recorder {
+            recorder.note_result(self.id(index), &record);
+        }
         super::lock(&self.counts).done += 1;
         self.workspace.emit(Event::Finished {
             step: self.id(index),
@@ -111,7 +139,7 @@ impl Solver {
             duration,
         });
         Ok(StepResult {
-            chain,
+            chain: record.chain,
             is_as_planned: keys.definition.is_some(),
         })
     }
@@ -167,55 +195,52 @@ impl Solver {
         }
     }
 
-    /// A record under the result key; for `COPY --link` also the layer alone, whatever is below.
+    /// A record under the result key; for `COPY --link` also the layer alone, whatever is below. `parts` are those of
+    /// the key now; the log is that of the run that made the record.
     fn find(
         &self,
         keys: &Keys,
         parent: &Chain,
-        stands_on: &[KeyPart],
-    ) -> Result<Option<Chain>, BuildError> {
+        parts: &[KeyPart],
+    ) -> Result<Option<StepRecord>, BuildError> {
         let workspace = &self.workspace;
-        if let Some(record) = workspace
-            .lease
-            .lookup(&keys.result)
-            .map_err(BuildError::store)?
-        {
+        let with_parts = |found: StepRecord, chain: Chain| {
+            let run = found.parts.into_iter().filter(|part| part.name == RAN_IN);
+            StepRecord {
+                chain,
+                parts: parts.iter().cloned().chain(run).collect(),
+                ..found
+            }
+        };
+        let found = workspace.lease.lookup(&keys.result);
+        if let Some(record) = found.map_err(BuildError::store)? {
+            let chain = record.chain.clone();
+            let record = with_parts(record, chain);
             // The next build finds it at once, whatever way this one took.
             if let Some(definition) = &keys.definition {
                 let keys = std::slice::from_ref(definition);
-                let record = StepRecord {
-                    parts: stands_on.to_vec(),
-                    ..record.clone()
-                };
                 workspace
                     .store
                     .record(keys, &record)
                     .map_err(BuildError::store)?;
             }
-            return Ok(Some(record.chain));
+            return Ok(Some(record));
         }
         let Some(independent) = &keys.independent else {
             return Ok(None);
         };
-        let Some(record) = workspace
-            .lease
-            .lookup(independent)
-            .map_err(BuildError::store)?
-        else {
+        let found = workspace.lease.lookup(independent);
+        let Some(record) = found.map_err(BuildError::store)? else {
             return Ok(None);
         };
         let mut chain = parent.clone();
         chain.0.extend(record.chain.0.iter().cloned());
-        let record = StepRecord {
-            chain: chain.clone(),
-            parts: stands_on.to_vec(),
-            ..record
-        };
+        let record = with_parts(record, chain);
         workspace
             .store
             .record(&keys.of_step(), &record)
             .map_err(BuildError::store)?;
-        Ok(Some(chain))
+        Ok(Some(record))
     }
 
     async fn work(
@@ -248,30 +273,15 @@ impl Solver {
         steps::carry_out(job).await
     }
 
-    fn record(
-        &self,
-        keys: &Keys,
-        chain: &Chain,
-        made: &Made,
-        title: &str,
-        stands_on: Vec<KeyPart>,
-        duration: Duration,
-    ) -> Result<(), BuildError> {
+    fn record(&self, keys: &Keys, record: &StepRecord, made: &Made) -> Result<(), BuildError> {
         let store = &self.workspace.store;
-        let record = StepRecord {
-            chain: chain.clone(),
-            parts: stands_on,
-            title: title.to_owned(),
-            created: made.layer.created,
-            cost_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-        };
         store
-            .record(&keys.of_step(), &record)
+            .record(&keys.of_step(), record)
             .map_err(BuildError::store)?;
         if let Some(independent) = &keys.independent {
             let alone = StepRecord {
                 chain: Chain::empty().with(made.layer.clone()),
-                ..record
+                ..record.clone()
             };
             store
                 .record(std::slice::from_ref(independent), &alone)

@@ -3,6 +3,7 @@
 //! ```text
 //! [build 1/3] CACHED FROM debian:12
 //! [build 2/3] RUN make
+//! [build 2/3] runs again: file main.c (content)
 //! [build 2/3] 0.21 cc -c main.c
 //! [build 2/3] DONE 1.2s
 //! ```
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rbuild::event::{Event, StepDescription, StepOutcome, Stream};
+use rbuild::explain::{self, Reason};
 
 use super::ansi::clean_line;
 use super::console::View;
@@ -19,6 +21,9 @@ use super::units;
 
 /// How often a task's bytes are reported. A log that is watched should move, one that is kept should stay short.
 const TASK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reasons for a step to run that are shown while it runs; `rbuild explain` has all of them.
+const REASONS: usize = 3;
 
 /// A line that never ends (a progress bar without line ends) is shown in pieces of about this many bytes.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -78,6 +83,16 @@ impl Plain {
         state.started = Some(at);
         let title = self.terminal.paint(Style::Bold, &self.steps[step].title);
         self.line(step, &title)
+    }
+
+    /// Only what is news: in a first build every step is new.
+    fn explained(&self, step: usize, reasons: &[Reason]) -> String {
+        if matches!(reasons, [] | [Reason::FirstBuild | Reason::NewStep]) {
+            return String::new();
+        }
+        let words = explain::in_one_line(reasons, REASONS);
+        let words = clean_line(format!("runs again: {words}").as_bytes(), false);
+        self.line(step, &self.terminal.paint(Style::Dim, &words))
     }
 
     fn output(&mut self, step: usize, stream: Stream, bytes: &[u8], at: Duration) -> String {
@@ -242,6 +257,7 @@ impl View for Plain {
                 format!("{} {words}\n", self.terminal.paint(Style::Cyan, "note:"))
             }
             Event::Started(step) => self.announce(step.0, at),
+            Event::Explained { step, reasons } => self.explained(step.0, reasons),
             Event::Output {
                 step,
                 stream,

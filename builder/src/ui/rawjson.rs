@@ -10,6 +10,7 @@ use rbuild::event::{Event, StepOutcome, Stream};
 use serde_json::{Value, json};
 
 use super::console::View;
+use super::past::reason_json;
 
 /// One JSON object per event.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ pub(crate) fn built(outcome: &BuildOutcome, took: Duration) -> String {
         })
     };
     let images: Vec<_> = outcome.images.iter().map(image).collect();
-    let object = json!({"event": "built", "at": took.as_secs_f64(), "names": outcome.tags, "images": images});
+    let object = json!({"event": "built", "at": took.as_secs_f64(), "names": outcome.tags, "images": images,
+        "build": outcome.build_id});
     format!("{object}\n")
 }
 
@@ -53,6 +55,9 @@ fn object_of(event: &Event) -> Value {
         }),
         Event::Notice(words) => json!({"event": "notice", "message": words}),
         Event::Started(step) => json!({"event": "started", "step": step.0}),
+        Event::Explained { step, reasons } => json!({
+            "event": "explained", "step": step.0, "reasons": reasons.iter().map(reason_json).collect::<Vec<_>>(),
+        }),
         Event::Output {
             step,
             stream,

@@ -89,6 +89,7 @@ mod tests {
             tags: vec!["app:latest".into(), "app:1".into()],
             images: vec![image("amd64", "1")],
             counts: StepCounts { cached: 3, done: 2 },
+            build_id: None,
         };
         insta::assert_snapshot!(render(&one, took, Terminal::default()), @r"
         built  app:latest, app:1

@@ -92,7 +92,7 @@ fn created(time: Option<&str>) -> String {
     )
 }
 
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> =
         std::iter::once(head.iter().map(|&word| word.to_owned()).collect())
             .chain(rows)

@@ -8,6 +8,8 @@ mod support;
 
 mod caching;
 mod copying;
+mod explain;
 mod failing;
+mod history;
 mod real_job;
 mod running;

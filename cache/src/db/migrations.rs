@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{Db, DbError, error, schema, usage};
+use super::{Db, DbError, error, history, schema, usage};
 use crate::failpoint::reach;
 
 /// One step, from the format before to this one.
@@ -23,7 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         to: 2,
-        statements: &[usage::COLUMNS],
+        statements: &[usage::COLUMNS, history::TABLES],
     },
 ];
 

@@ -36,19 +36,6 @@ impl Tables<'_> {
         })
     }
 
-    /// The newest record with a title.
-    pub(crate) fn record_titled(&self, title: &str) -> Result<Option<RecordRow>, DbError> {
-        self.run("look up a step", |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT id, chain, title, created, cost_us, parts FROM step_record
-                     WHERE title = ? ORDER BY id DESC LIMIT 1",
-                )?
-                .query_row([title], read_record)
-                .optional()
-        })
-    }
-
     /// Adds a record under all of `keys`, taking them from older records; a record without a key is forgotten.
     /// `row.id` is not read.
     pub(crate) fn put_record(&self, keys: &[StepKey], row: &RecordRow) -> Result<(), DbError> {

@@ -153,22 +153,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_secret(&mut self, node: &Node, (name, span): (&str, Span)) {
-        const SECRET: [&str; 10] = [
-            "apikey",
-            "auth",
-            "credential",
-            "credentials",
-            "key",
-            "password",
-            "pword",
-            "passwd",
-            "secret",
-            "token",
-        ];
-        const HARMLESS: [&str; 3] = ["file", "public", "version"];
-        let lower = name.to_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&HARMLESS) {
+        if looks_secret(name) {
             let message =
                 format!("`{name}` looks like a secret, and its value can be read from the image");
             self.report("SecretsUsedInArgOrEnv", node, span, message);
@@ -246,6 +231,26 @@ fn is_target_platform(platform: &str) -> bool {
     let environment = BTreeMap::from([("TARGETPLATFORM".to_owned(), MARK.to_owned())]);
     let expansion = expand_with(platform, Mode::new('\\'), &environment);
     expansion.is_ok_and(|found| found.text == MARK && found.unmatched.is_empty())
+}
+
+/// Whether a variable of this name likely holds a secret.
+pub fn looks_secret(name: &str) -> bool {
+    const SECRET: [&str; 10] = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    const HARMLESS: [&str; 3] = ["file", "public", "version"];
+    let lower = name.to_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&HARMLESS)
 }
 
 #[cfg(test)]

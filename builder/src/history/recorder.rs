@@ -1,0 +1,474 @@
+//! Writes a build's history while it runs, and answers why its steps run.
+//!
+//! Sits between the build and its listener: every event passes through [`Recorder::sink`]. What a step writes goes to
+//! its log at once; a timer makes it readable for others. The build's row is written at its beginning, when a step
+//! begins or ends, and at its end: a build that only hits writes it twice. A history that can't be written is a warning
+//! in the log, never the end of a build.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rbuild_cache::{
+    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, SnapshotId,
+    StepLogWriter, StepRecord, Store,
+};
+
+use super::earlier::{self, Earlier};
+use super::written::{Written, line_of, summary_of};
+use super::{BuildDetail, BuildSummary, StepNote, StepState};
+use crate::error::BuildError;
+use crate::event::{Event, EventSink, StepDescription, StepId, StepOutcome, Stream};
+use crate::explain::align::Place;
+use crate::explain::{Reason, parts};
+use crate::options::{BuildOptions, Output, OutputKind};
+
+/// How often what steps write is made readable for others.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Of so many builds that only hit, about one looks at what is too much of the past.
+const UNTIDIED_BUILDS: u64 = 64;
+
+/// One build's history in the making.
+pub(crate) struct Recorder {
+    store: Store,
+    id: String,
+    started: Instant,
+    /// Seconds since the epoch.
+    started_at: u64,
+    line: String,
+    /// Held for single changes, and while a row is written, so that a later state is never overwritten by an earlier.
+    state: Mutex<State>,
+    /// Held while an event's bytes are compressed. Never taken while `state` is held.
+    logs: Mutex<BTreeMap<StepId, StepLog>>,
+    /// Earlier builds, read when first needed.
+    earlier: Mutex<Option<Arc<Earlier>>>,
+}
+
+struct StepLog {
+    writer: Option<StepLogWriter>,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    summary: BuildSummary,
+    detail: BuildDetail,
+    /// Names of all `ARG`s.
+    arguments: BTreeSet<String>,
+    /// File lists that the steps refer to.
+    lists: BTreeSet<String>,
+    has_worked: bool,
+}
+
+impl Recorder {
+    /// Notes that a build begins. None when the history can't be written: then there is none of this build.
+    pub(crate) fn begin(
+        store: &Store,
+        lease: &Lease,
+        options: &BuildOptions,
+        dockerfile: &str,
+    ) -> Option<Arc<Self>> {
+        let summary = summary_of(options, dockerfile);
+        let line = line_of(&summary, options);
+        let text = serde_json::to_string(&summary).unwrap_or_default();
+        let id = match store.begin_build(lease, &line, &text) {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::warn!(%error, "this build will not be in the history");
+                return None;
+            }
+        };
+        let kernel = rustix::system::uname();
+        let output = |output: &Output| {
+            let to = output.destination.as_deref();
+            let to = to.map_or_else(|| "-".to_owned(), super::absolute);
+            format!("{:?} {to}", output.kind).to_lowercase()
+        };
+        let written = options.outputs.iter();
+        let written = written.filter(|output| output.kind != OutputKind::Image);
+        let state = State {
+            summary,
+            detail: BuildDetail {
+                machine: crate::build::this_machine().to_string(),
+                outputs: written.map(output).collect(),
+                kernel: kernel.release().to_string_lossy().into_owned(),
+                ..BuildDetail::default()
+            },
+            ..State::default()
+        };
+        Some(Arc::new(Self {
+            store: store.clone(),
+            id,
+            started: Instant::now(),
+            started_at: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            line,
+            state: Mutex::new(state),
+            logs: Mutex::default(),
+            earlier: Mutex::default(),
+        }))
+    }
+
+    /// The build's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is told of a build, to the history first.
+    pub(crate) fn sink(self: &Arc<Self>, next: EventSink) -> EventSink {
+        let recorder = Arc::clone(self);
+        Arc::new(move |event| {
+            recorder.keep(&event);
+            next(event);
+        })
+    }
+
+    /// Makes logs readable from time to time, until the future is dropped.
+    pub(crate) async fn flush_now_and_then(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(FLUSH_INTERVAL).await;
+            let recorder = Arc::clone(&self);
+            crate::blocking::run(move || recorder.flush()).await;
+        }
+    }
+
+    fn flush(&self) {
+        for log in lock(&self.logs).values_mut() {
+            if let Some(Err(error)) = log.writer.as_mut().map(StepLogWriter::flush) {
+                tracing::warn!(%error, "a step's log ends here");
+                log.writer = None;
+            }
+        }
+    }
+
+    /// Names that the Dockerfile declares with `ARG`.
+    pub(crate) fn set_arguments(&self, names: BTreeSet<String>) {
+        lock(&self.state).arguments = names;
+    }
+
+    /// How all steps are written.
+    pub(crate) fn set_places(&self, places: impl Iterator<Item = Written>) {
+        let mut state = lock(&self.state);
+        for (step, written) in state.detail.steps.iter_mut().zip(places) {
+            step.stage_key = written.stage_key;
+            step.is_image = written.is_image;
+            step.spelt = written.spelt;
+        }
+    }
+
+    /// A step as the progress shows it: `[build 2/5]`.
+    pub(crate) fn label_of(&self, step: StepId) -> String {
+        let state = lock(&self.state);
+        let note = state.detail.steps.get(step.0);
+        note.map(StepNote::label).unwrap_or_default()
+    }
+
+    /// A step as it is spelt.
+    pub(crate) fn spelt(&self, step: StepId) -> String {
+        let state = lock(&self.state);
+        let note = state.detail.steps.get(step.0);
+        note.map(|note| note.spelt.clone()).unwrap_or_default()
+    }
+
+    /// Names that the Dockerfile declares with `ARG`.
+    pub(crate) fn arguments(&self) -> BTreeSet<String> {
+        lock(&self.state).arguments.clone()
+    }
+
+    /// Notes what the record of a step says that was taken from the cache.
+    pub(crate) fn note_record(&self, step: StepId, record: &StepRecord) {
+        let mut state = lock(&self.state);
+        let lists = lists_of(&record.parts);
+        state.lists.extend(lists);
+        if let Some(note) = state.detail.steps.get_mut(step.0) {
+            note.log = log_of(&record.parts);
+            note.parts.clone_from(&record.parts);
+            note_layer(note, record);
+        }
+    }
+
+    /// Notes the parts of a step that is to run.
+    pub(crate) fn note_parts(&self, step: StepId, parts: &[KeyPart]) {
+        let mut state = lock(&self.state);
+        let lists = lists_of(parts);
+        state.lists.extend(lists);
+        if let Some(note) = state.detail.steps.get_mut(step.0) {
+            note.parts = parts.to_vec();
+        }
+    }
+
+    /// Notes the layer that a step left.
+    pub(crate) fn note_result(&self, step: StepId, record: &StepRecord) {
+        let mut state = lock(&self.state);
+        if let Some(note) = state.detail.steps.get_mut(step.0) {
+            note_layer(note, record);
+        }
+    }
+
+    /// The name of the log that a step of this build has.
+    pub(crate) fn log_name(&self, step: StepId) -> String {
+        format!("{}-{}", self.id, step.0 + 1)
+    }
+
+    /// Why a step runs. `lost` is a snapshot of its record that is not there.
+    pub(crate) fn explain(
+        &self,
+        step: StepId,
+        now: &[KeyPart],
+        no_cache: Option<&str>,
+        lost: Option<&SnapshotId>,
+    ) -> Vec<Reason> {
+        let reasons = self.reasons(step, now, no_cache, lost);
+        if let Some(note) = lock(&self.state).detail.steps.get_mut(step.0) {
+            note.reasons.clone_from(&reasons);
+        }
+        reasons
+    }
+
+    fn reasons(
+        &self,
+        step: StepId,
+        now: &[KeyPart],
+        no_cache: Option<&str>,
+        lost: Option<&SnapshotId>,
+    ) -> Vec<Reason> {
+        if let Some(flag) = no_cache {
+            return vec![Reason::NoCache {
+                flag: flag.to_owned(),
+            }];
+        }
+        self.earlier().reasons(&self.store, step, now, lost)
+    }
+
+    /// Earlier builds of the same line, newest first; without any, those that made an image of the same name.
+    fn earlier(&self) -> Arc<Earlier> {
+        let mut kept = lock(&self.earlier);
+        if let Some(earlier) = kept.as_ref() {
+            return Arc::clone(earlier);
+        }
+        let earlier = Arc::new(self.read_earlier());
+        *kept = Some(Arc::clone(&earlier));
+        earlier
+    }
+
+    fn read_earlier(&self) -> Earlier {
+        let (places, names) = {
+            let state = lock(&self.state);
+            let places: Vec<Place> = state.detail.steps.iter().map(earlier::place).collect();
+            (places, state.summary.names.clone())
+        };
+        Earlier::read(&self.store, &self.id, &self.line, &places, &names).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read earlier builds: why steps run is not known");
+            Earlier::default()
+        })
+    }
+
+    fn keep(&self, event: &Event) {
+        match event {
+            Event::Planned { steps } => {
+                let mut state = lock(&self.state);
+                state.summary.steps = steps.len();
+                state.detail.steps = steps.iter().map(note).collect();
+            }
+            Event::Warning { diagnostic, source } => {
+                let line = source.line_at(diagnostic.span.start);
+                let words = format!("{}:{line}: {}", source.name(), diagnostic.message);
+                lock(&self.state).detail.warnings.push(words);
+            }
+            Event::Started(step) => self.started(*step),
+            Event::Output {
+                step,
+                stream,
+                bytes,
+            } => self.output(*step, *stream, bytes),
+            Event::Finished {
+                step,
+                outcome,
+                duration,
+            } => self.finished(*step, outcome, *duration),
+            Event::TaskFinished {
+                result: Ok(_) | Err(_),
+                ..
+            }
+            | Event::TaskStarted { .. }
+            | Event::TaskProgress { .. }
+            | Event::Explained { .. }
+            | Event::Notice(_) => {}
+        }
+    }
+
+    fn started(&self, step: StepId) {
+        let mut state = lock(&self.state);
+        let since = milliseconds(self.started.elapsed());
+        let Some(note) = state.detail.steps.get_mut(step.0) else {
+            return;
+        };
+        note.state = StepState::Running;
+        note.started = Some(since);
+        if note.is_image {
+            return;
+        }
+        note.log = Some(self.log_name(step));
+        state.has_worked = true;
+        self.write(&state, BuildStatus::Running);
+        drop(state);
+        lock(&self.logs).insert(
+            step,
+            StepLog {
+                writer: None,
+                started: Instant::now(),
+            },
+        );
+    }
+
+    /// The log's file is made with its first bytes: most steps write nothing.
+    fn output(&self, step: StepId, stream: Stream, bytes: &[u8]) {
+        let mut logs = lock(&self.logs);
+        let Some(log) = logs.get_mut(&step) else {
+            return;
+        };
+        let at = milliseconds(log.started.elapsed());
+        let stream = match stream {
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
+        };
+        let written = match &mut log.writer {
+            Some(writer) => writer.write(stream, at, bytes),
+            none => self
+                .store
+                .write_step_log(&self.log_name(step))
+                .and_then(|writer| none.insert(writer).write(stream, at, bytes)),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "a step's log ends here");
+            logs.remove(&step);
+        }
+    }
+
+    fn finished(&self, step: StepId, outcome: &StepOutcome, duration: Duration) {
+        let log = lock(&self.logs).remove(&step);
+        if let Some(Err(error)) = log.and_then(|log| log.writer).map(StepLogWriter::finish) {
+            tracing::warn!(%error, "a step's log is not whole");
+        }
+        let mut state = lock(&self.state);
+        let Some(note) = state.detail.steps.get_mut(step.0) else {
+            return;
+        };
+        note.state = match outcome {
+            StepOutcome::Cached => StepState::Cached,
+            StepOutcome::Done => StepState::Done,
+            StepOutcome::Failed => StepState::Failed,
+            StepOutcome::Cancelled => StepState::Cancelled,
+        };
+        if matches!(outcome, StepOutcome::Cached) {
+            state.summary.cached += 1;
+            return;
+        }
+        note.duration = Some(milliseconds(duration));
+        if note.is_image {
+            return;
+        }
+        if matches!(outcome, StepOutcome::Done) {
+            state.summary.done += 1;
+        }
+        self.write(&state, BuildStatus::Running);
+    }
+
+    /// Notes how the build ended, and drops what is too much of the past.
+    pub(crate) fn end(&self, outcome: Result<&crate::BuildOutcome, &BuildError>) {
+        let mut state = lock(&self.state);
+        state.summary.duration = Some(milliseconds(self.started.elapsed()));
+        let status = match outcome {
+            Ok(outcome) => {
+                state.summary.image_id = Some(outcome.image_id.to_string());
+                state.summary.names.clone_from(&outcome.tags);
+                if let Some(descriptor) = &outcome.descriptor {
+                    let words = format!("{} {}", descriptor.media_type, descriptor.digest);
+                    state.detail.outputs.push(words);
+                }
+                BuildStatus::Done
+            }
+            Err(BuildError::Interrupted) => BuildStatus::Interrupted,
+            Err(error) => {
+                state.detail.error = Some(with_causes(error));
+                BuildStatus::Failed
+            }
+        };
+        self.write(&state, status);
+        let is_its_turn = self.started_at.is_multiple_of(UNTIDIED_BUILDS);
+        let is_untidy = state.has_worked || is_its_turn;
+        drop(state);
+        if is_untidy && let Err(error) = self.store.drop_history(&HistoryLimits::default()) {
+            tracing::warn!(%error, "cannot remove old builds from the history");
+        }
+    }
+
+    fn write(&self, state: &State, status: BuildStatus) {
+        let steps = &state.detail.steps;
+        let progress = BuildProgress {
+            summary: serde_json::to_string(&state.summary).unwrap_or_default(),
+            detail: serde_json::to_vec(&state.detail).unwrap_or_default(),
+            logs: steps.iter().filter_map(|step| step.log.clone()).collect(),
+            lists: state.lists.iter().cloned().collect(),
+        };
+        if let Err(error) = self.store.update_build(&self.id, status, &progress) {
+            tracing::warn!(%error, "cannot write the build's history");
+        }
+    }
+}
+
+fn note(step: &StepDescription) -> StepNote {
+    StepNote {
+        stage: step.stage.clone(),
+        number: step.number,
+        of: step.of,
+        title: step.title.lines().next().unwrap_or_default().to_owned(),
+        platform: step.platform.clone(),
+        lines: step.lines,
+        ..StepNote::default()
+    }
+}
+
+fn note_layer(note: &mut StepNote, record: &StepRecord) {
+    if let Some(layer) = record.chain.0.last() {
+        note.layer = Some(layer.diff_id.to_string());
+        note.layer_size = Some(layer.tar_size);
+    }
+}
+
+fn log_of(parts: &[KeyPart]) -> Option<String> {
+    let part = parts.iter().find(|part| part.name == parts::RAN_IN)?;
+    Some(part.value.clone())
+}
+
+fn lists_of(parts: &[KeyPart]) -> Vec<String> {
+    let is_list = |part: &&KeyPart| {
+        matches!(
+            parts::PartName::parse(&part.name),
+            parts::PartName::Files(_)
+        )
+    };
+    parts
+        .iter()
+        .filter(is_list)
+        .map(|part| part.value.clone())
+        .collect()
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut lines: Vec<String> = chain.map(ToString::to_string).collect();
+    lines.dedup();
+    lines.join("\n")
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is a note at worst half made, and told of nothing but the past.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

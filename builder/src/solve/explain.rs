@@ -1,0 +1,112 @@
+//! What the history is told of steps, and asked about them.
+
+use rbuild_cache::{Chain, ContentDigest, KeyPart, StepRecord};
+use rbuild_frontend::graph::StepIndex;
+
+use super::inputs::Reading;
+use super::{Solver, lock};
+use crate::event::Event;
+use crate::explain::parts::{self, Below};
+use crate::keys::InputKey;
+
+impl Solver {
+    /// A step was taken from the cache: notes its record, and sees to it that the next build can name the files.
+    pub(super) fn note_record(&self, index: StepIndex, record: &StepRecord) {
+        let Some(recorder) = &self.workspace.recorder else {
+            return;
+        };
+        recorder.note_record(self.id(index), record);
+        let mut known = record.parts.iter().filter_map(|part| {
+            let is_list = matches!(
+                parts::PartName::parse(&part.name),
+                parts::PartName::Files(_)
+            );
+            parts::parse_digest(&part.value).filter(|_| is_list)
+        });
+        let is_kept =
+            |digest: &ContentDigest| self.workspace.store.has_file_list(digest).unwrap_or(true);
+        if known.all(|digest| is_kept(&digest)) {
+            return;
+        }
+        // Its list was removed with the builds that had it.
+        for reading in &self.prepared[index.0].readings {
+            if let Reading::Context(selected) = reading {
+                let key = InputKey::Content(crate::select::digest(selected));
+                self.keep_list(reading, &key);
+            }
+        }
+    }
+
+    /// The parts of a step's key by name.
+    pub(super) fn parts(
+        &self,
+        index: StepIndex,
+        parent: &Chain,
+        inputs: &[(Reading, InputKey)],
+    ) -> Vec<KeyPart> {
+        let Some(recorder) = &self.workspace.recorder else {
+            return Vec::new();
+        };
+        let step = &self.graph.steps[index.0];
+        let base = step
+            .parent
+            .and_then(|parent| self.workspace.base_name(&self.graph, parent));
+        let below = Below {
+            content: parent.content_chain(),
+            step: match (step.parent, &base) {
+                (Some(parent), None) => Some(recorder.label_of(self.id(parent))),
+                _ => None,
+            },
+            base,
+        };
+        let settings = &self.workspace.settings;
+        let spelt = recorder.spelt(self.id(index));
+        let mut parts = parts::of_step(step, &below, inputs, settings, &recorder.arguments());
+        parts.insert(0, KeyPart::new(parts::INSTRUCTION, spelt));
+        parts
+    }
+
+    /// Says why a step is about to run, and keeps what the next build compares with. Blocks.
+    pub(super) fn explain(
+        &self,
+        index: StepIndex,
+        now: &[KeyPart],
+        inputs: &[(Reading, InputKey)],
+    ) {
+        let Some(recorder) = &self.workspace.recorder else {
+            return;
+        };
+        let step = self.id(index);
+        for (reading, key) in inputs {
+            self.keep_list(reading, key);
+        }
+        recorder.note_parts(step, now);
+        let no_cache = match &self.graph.steps[index.0] {
+            planned if !planned.ignores_cache => None,
+            _ if self.workspace.options.ignores_cache => Some("--no-cache"),
+            _ => Some("--no-cache-filter"),
+        };
+        let lost = lock(&self.lost).get(&index).cloned();
+        let reasons = recorder.explain(step, now, no_cache, lost.as_ref());
+        self.workspace.emit(Event::Explained { step, reasons });
+    }
+
+    fn keep_list(&self, reading: &Reading, key: &InputKey) {
+        let Reading::Context(selected) = reading else {
+            return;
+        };
+        let Some(digest) = parts::list_digest(selected, key) else {
+            return;
+        };
+        let store = &self.workspace.store;
+        let kept = store.has_file_list(&digest).and_then(|is_kept| {
+            if is_kept {
+                return Ok(());
+            }
+            store.put_file_list(&digest, &parts::listed_entries(selected))
+        });
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the next build can't name the files that changed");
+        }
+    }
+}

@@ -96,6 +96,19 @@ pub struct Node {
     pub comments: Vec<String>,
 }
 
+impl Dockerfile {
+    /// Whether a word stands in the text as it was read: without continuations, quotes or escapes that were taken out.
+    pub(crate) fn is_verbatim(&self, word: &Word) -> bool {
+        self.source.text().get(word.span.start..word.span.end) == Some(&*word.text)
+    }
+
+    /// Whether nothing but blanks stands between two places, on one line.
+    pub(crate) fn is_blank_between(&self, start: usize, end: usize) -> bool {
+        let between = self.source.text().get(start..end);
+        between.is_some_and(|text| text.chars().all(|char| matches!(char, ' ' | '\t')))
+    }
+}
+
 impl Node {
     /// Whether the arguments are a JSON array.
     pub fn is_json(&self) -> bool {
@@ -195,9 +208,7 @@ impl Parser<'_> {
         let Some(line) = LogicalLine::read(first, &mut self.reader, escape)? else {
             return Ok(true);
         };
-        if let Some(span) = line.blank_continuation {
-            self.warnings.push(blank_continuation(span));
-        }
+        self.warnings.extend(blank_continuation(&line));
         let comments = std::mem::take(&mut self.comments);
         match parse_node(line.fragment(), escape, 0) {
             Ok(node) => {
@@ -245,13 +256,24 @@ fn collect_comment(comments: &mut Vec<String>, line: &str) {
     }
 }
 
-fn blank_continuation(span: Span) -> Diagnostic {
-    Diagnostic::warning(
+/// `NoEmptyContinuation`, pointing at the first blank line. Its lines are the last one, as the reference has it.
+fn blank_continuation(line: &LogicalLine) -> Option<Diagnostic> {
+    let first = line.blank_lines.first()?;
+    let warning = Diagnostic::warning(
         "NoEmptyContinuation",
-        span,
+        Span::new(first.start, first.start),
         "a blank line stands inside this instruction",
-    )
-    .with_help("remove the blank line, or put a `#` on it")
+    );
+    let lines = Lines {
+        first: line.lines.last,
+        last: line.lines.last,
+    };
+    let warning = warning
+        .within(lines)
+        .with_label("the instruction goes on below")
+        .with_help("remove the blank line, or put a `#` on it");
+    let edits = line.blank_lines.iter();
+    Some(edits.fold(warning, |warning, blank| warning.with_edit(*blank, "")))
 }
 
 /// Parses one instruction's joined text; `depth` counts the ONBUILDs around it.

@@ -4,6 +4,7 @@
 //! reported here; [`CheckSettings`], from the `check` directive or the build's options, says what is kept. A comment
 //! `# check=skip=Rule` right above an instruction is obeyed at once.
 
+mod quote;
 mod rules;
 mod text;
 

@@ -31,6 +31,8 @@ pub struct Graph {
     pub history: Vec<PlannedHistory>,
     /// Platform that the image is for.
     pub platform: Platform,
+    /// The build arguments that it can be given, in file order.
+    pub arguments: Vec<BuildArgument>,
     /// Build checks that fired, text-level ones included.
     pub warnings: Vec<Diagnostic>,
 }
@@ -330,6 +332,19 @@ pub enum CopySource {
         /// Keep `.git`; none when the flag was not given.
         keep_git_dir: Option<bool>,
     },
+}
+
+/// A build argument that the target can be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildArgument {
+    /// Its name.
+    pub name: String,
+    /// Its value in this build; none if it has none.
+    pub value: Option<String>,
+    /// The comment above its ARG, if that begins with its name; without the name.
+    pub description: Option<String>,
+    /// The lines of its ARG.
+    pub lines: Lines,
 }
 
 /// What a named context (`--build-context name=spec`) is.

@@ -26,6 +26,22 @@ pub struct Program {
     pub is_whole: bool,
 }
 
+/// What comments say about a name: the rest of the first one that begins with it.
+pub(crate) fn description_of(comments: &[String], name: &str) -> Option<String> {
+    let describes = |comment: &String| {
+        let rest = comment.strip_prefix(name)?.strip_prefix(' ')?;
+        Some(rest.to_owned())
+    };
+    comments.iter().find_map(describes)
+}
+
+impl Stage {
+    /// The comment above it, if that begins with its name; without the name.
+    pub fn description(&self) -> Option<String> {
+        description_of(&self.comments, self.name.as_deref()?)
+    }
+}
+
 /// One `FROM` and what follows it.
 #[derive(Clone, Debug)]
 pub struct Stage {

@@ -119,8 +119,8 @@ pub(crate) struct LogicalLine {
     pub(crate) span: Span,
     /// Lines that it takes, skipped ones included.
     pub(crate) lines: Lines,
-    /// The last line, if a blank line stood between continuations.
-    pub(crate) blank_continuation: Option<Span>,
+    /// Blank lines between its continuations, line ends included.
+    pub(crate) blank_lines: Vec<Span>,
 }
 
 impl LogicalLine {
@@ -142,9 +142,8 @@ impl LogicalLine {
             parts: vec![(0, start)],
             span: Span::new(start, first.span().end),
             lines: first.lines(),
-            blank_continuation: None,
+            blank_lines: Vec::new(),
         };
-        let mut saw_blank = false;
         while continues {
             let Some(next) = reader.next_line()? else {
                 break;
@@ -155,22 +154,14 @@ impl LogicalLine {
                 continue;
             }
             if next.text().trim_start().is_empty() {
-                saw_blank = true;
+                let end = next.start + next.raw.len();
+                line.blank_lines.push(Span::new(next.start, end));
                 continue;
             }
             let (text, goes_on) = strip_continuation(next.text(), escape);
             line.parts.push((line.text.len(), next.start));
             line.text.push_str(text);
             continues = goes_on;
-        }
-        if saw_blank {
-            let length = line.span.end - line.span.start;
-            // The place is the last line's, as the reference reports it.
-            let last = reader.text[line.span.start..line.span.end]
-                .rfind('\n')
-                .map_or(0, |at| at + 1);
-            line.blank_continuation =
-                Some(Span::new(line.span.start + last.min(length), line.span.end));
         }
         Ok(Some(line))
     }

@@ -32,11 +32,11 @@ mod table;
 mod transfer;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::CheckSettings;
 use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
-use crate::graph::{Graph, ImageRequest, PlanOptions, Planned, ResolvedImage};
+use crate::graph::{BuildArgument, Graph, ImageRequest, PlanOptions, Planned, ResolvedImage};
 use crate::image_config::ImageConfig;
 use crate::instruction::{Instruction, Program};
 use crate::platform::Platform;
@@ -73,20 +73,51 @@ pub fn plan(
     }
     let state = look.target.expect("the target was evaluated without error");
     let warnings = look.checks.into_warnings(inputs)?;
-    let graph = finish(inputs, state, look.steps, warnings);
+    let graph = Graph {
+        arguments: look.arguments,
+        ..finish(inputs, state, look.steps, warnings)
+    };
     Ok(Planned::Ready(Box::new(graph)))
 }
 
 /// The errors that are in a program whatever its base images are: for one that could not be read whole, to be told
 /// together with what could not be read. Nothing that may follow from the missing parts is among them.
 pub fn errors_without_images(program: &Program, options: &PlanOptions) -> Vec<Diagnostic> {
-    let images = BTreeMap::new();
+    check(program, options, &BTreeMap::new()).errors
+}
+
+/// All that can be said about a program without building it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Base images that are not among those given: what depends on them was left out.
+    pub needs: Vec<ImageRequest>,
+    /// Why it can't be built; the first is the one that the reference builder stops at.
+    pub errors: Vec<Diagnostic>,
+    /// Build checks that fired, as far as the file's settings keep them. They are errors if the settings say so.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Judges a program by what is known of its base images. It can be asked again when more is known.
+pub fn check(
+    program: &Program,
+    options: &PlanOptions,
+    images: &BTreeMap<ImageRequest, ResolvedImage>,
+) -> Checked {
     let inputs = Inputs {
         program,
         options,
-        images: &images,
+        images,
     };
-    Look::at(inputs, Unknown::Passed).found.0
+    let look = Look::at(inputs, Unknown::Passed);
+    let mut errors = look.found.0;
+    if let Some((_, others)) = errors.split_first_mut() {
+        others.sort_by_key(|error| error.span);
+    }
+    Checked {
+        needs: look.needs,
+        errors,
+        warnings: look.checks.into_list(inputs),
+    }
 }
 
 /// What to do about a base image that is not known.
@@ -104,6 +135,8 @@ struct Look {
     checks: Checks,
     needs: Vec<ImageRequest>,
     steps: Steps,
+    /// What the reached stages can be given.
+    arguments: Vec<BuildArgument>,
     /// The target's state, if it was reached.
     target: Option<StageState>,
 }
@@ -119,6 +152,7 @@ impl Look {
             found,
             needs: Vec::new(),
             steps: Steps::default(),
+            arguments: Vec::new(),
             target: None,
         };
         if program.stages.is_empty() {
@@ -141,8 +175,8 @@ impl Look {
         };
         let (reach, needs) = Reach::from_target(&table, target, &mut look.found);
         // With an error the build is off: no registry needs to be asked to tell the others.
-        if unknown == Unknown::Asked && look.found.0.is_empty() && !needs.is_empty() {
-            look.needs = needs;
+        look.needs = needs;
+        if unknown == Unknown::Asked && look.found.0.is_empty() && !look.needs.is_empty() {
             return look;
         }
         let mut finished: Vec<Option<StageState>> =
@@ -152,9 +186,35 @@ impl Look {
             let evaluator = Evaluator::new(&table, &global, &finished, steps, checks, index);
             finished[index] = Some(evaluator.run(instructions, &mut look.found));
         }
+        look.arguments = arguments(&global, &table, &finished);
         look.target = finished[target].take();
         look
     }
+}
+
+/// The ARGs of evaluated stages and the global ones that they use. Of equal names the last stage's counts: others may be
+/// built for it, never it for them.
+fn arguments(
+    global: &GlobalScope,
+    table: &StageTable<'_>,
+    finished: &[Option<StageState>],
+) -> Vec<BuildArgument> {
+    let mut of_global = BTreeSet::new();
+    let mut arguments: BTreeMap<String, BuildArgument> = BTreeMap::new();
+    for (head, state) in table.heads.iter().zip(finished) {
+        let Some(state) = state else { continue };
+        of_global.extend(head.variables.iter().cloned());
+        of_global.extend(state.global_arguments.iter().cloned());
+        for argument in &state.arguments {
+            arguments.insert(argument.name.clone(), argument.clone());
+        }
+    }
+    for argument in global.used(&of_global) {
+        arguments.entry(argument.name.clone()).or_insert(argument);
+    }
+    let mut arguments: Vec<BuildArgument> = arguments.into_values().collect();
+    arguments.sort_by_key(|argument| argument.lines);
+    arguments
 }
 
 fn no_stage(program: &Program) -> Diagnostic {
@@ -206,6 +266,28 @@ impl<'a> Inputs<'a> {
 
     /// Where `word` stands within a place as a word of its own, else anywhere, else the whole place.
     fn place_of(self, place: Span, word: &str) -> Span {
+        self.find(place, word).unwrap_or(place)
+    }
+
+    /// Where the file uses a variable within a place, else the whole place.
+    fn place_of_variable(self, place: Span, name: &str) -> Span {
+        let source = self.program.source.text();
+        let text = source.get(place.start..place.end).unwrap_or_default();
+        let found = ["$", "${"].iter().find_map(|open| {
+            let written = format!("{open}{name}");
+            let mut places = text.match_indices(&written).map(|(start, _)| start);
+            let goes_on = |char: char| char.is_alphanumeric() || char == '_';
+            let start = places.find(|start| !text[start + written.len()..].starts_with(goes_on))?;
+            let closing = usize::from(text[start + written.len()..].starts_with('}'));
+            Some((start, start + written.len() + closing))
+        });
+        found.map_or(place, |(start, end)| {
+            Span::new(place.start + start, place.start + end)
+        })
+    }
+
+    /// Where `word` stands within a place as a word of its own, else anywhere.
+    fn find(self, place: Span, word: &str) -> Option<Span> {
         let text = self
             .program
             .source
@@ -225,13 +307,8 @@ impl<'a> Inputs<'a> {
         let start = places
             .find(|start| stands_alone(*start))
             .or_else(|| text.find(word));
-        match start {
-            Some(offset) if !word.is_empty() => {
-                let start = place.start + offset;
-                Span::new(start, start + word.len())
-            }
-            _ => place,
-        }
+        let start = place.start + start.filter(|_| !word.is_empty())?;
+        Some(Span::new(start, start + word.len()))
     }
 
     /// Where the value of a flag or option stands: of `--from=build` the place of `build`, given `--from=`.
@@ -285,6 +362,7 @@ fn finish(inputs: Inputs<'_>, state: StageState, steps: Steps, warnings: Vec<Dia
         image,
         history,
         platform,
+        arguments: Vec::new(),
         warnings,
     }
 }

@@ -15,10 +15,14 @@ mod dump;
 mod images;
 #[path = "corpus/instructions.rs"]
 mod instructions;
+#[path = "corpus/mends.rs"]
+mod mends;
 #[path = "corpus/parser.rs"]
 mod parser;
 #[path = "corpus/rows.rs"]
 mod rows;
+#[path = "mend/same.rs"]
+mod same;
 #[path = "corpus/shell.rs"]
 mod shell;
 #[path = "corpus/tables.rs"]

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::quote::{pair_value, quoted};
 use super::{CheckSettings, RULES};
-use crate::ast::{Arguments, Dockerfile, Node, Word};
-use crate::diagnostic::Diagnostic;
+use crate::ast::{Arguments, Dockerfile, Node, Pair, Word};
+use crate::diagnostic::{Diagnostic, Edit};
 use crate::source::Span;
 use crate::word::{Mode, expand_with};
 
 /// All warnings of a file whose instructions are valid, in the order of the rules' work.
 pub(crate) fn of_text(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut checker = Checker {
+        file,
         warnings: file.warnings.clone(),
         stages: HashMap::new(),
         last: HashMap::new(),
@@ -24,6 +26,7 @@ pub(crate) fn of_text(file: &Dockerfile) -> Vec<Diagnostic> {
 
 /// What is remembered from instruction to instruction.
 struct Checker<'a> {
+    file: &'a Dockerfile,
     warnings: Vec<Diagnostic>,
     /// Names of stages so far, lower-cased, and where they stand.
     stages: HashMap<String, Span>,
@@ -34,10 +37,29 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// Reports unless a comment above the instruction says not to.
     fn report(&mut self, rule: &'static str, node: &Node, span: Span, message: String) {
+        self.report_mendable(rule, node, span, message, None);
+    }
+
+    /// As [`Checker::report`], with an edit that mends it if there is one.
+    fn report_mendable(
+        &mut self,
+        rule: &'static str,
+        node: &Node,
+        span: Span,
+        message: String,
+        edit: Option<Edit>,
+    ) {
         if !is_skipped_by_comment(rule, &node.comments) {
-            self.warnings
-                .push(warning(rule, span, message).within(node.lines));
+            let mut warning = warning(rule, span, message).within(node.lines);
+            warning.edits.extend(edit);
+            self.warnings.push(warning);
         }
+    }
+
+    /// What writes another text in place of a word; none if the word does not stand in the file in one piece.
+    fn replacing(&self, word: &Word, text: String) -> Option<Edit> {
+        let span = word.span;
+        self.file.is_verbatim(word).then_some(Edit { span, text })
     }
 
     fn check(&mut self, node: &'a Node) {
@@ -64,7 +86,9 @@ impl<'a> Checker<'a> {
                     if pair.is_legacy {
                         let message =
                             format!("{keyword} `{}` is written without `=`", pair.name.text);
-                        self.report("LegacyKeyValueFormat", node, pair.name.span, message);
+                        let edit = self.pair_edit(pair);
+                        let span = pair.name.span;
+                        self.report_mendable("LegacyKeyValueFormat", node, span, message, edit);
                     }
                     if keyword == "ENV" {
                         self.check_secret(node, (&pair.name.text, pair.name.span));
@@ -73,7 +97,9 @@ impl<'a> Checker<'a> {
             }
             "MAINTAINER" => {
                 let message = "MAINTAINER is deprecated".to_owned();
-                self.report("MaintainerDeprecated", node, node.keyword.span, message);
+                let edit = self.maintainer_edit(node);
+                let span = node.keyword.span;
+                self.report_mendable("MaintainerDeprecated", node, span, message, edit);
             }
             "CMD" | "ENTRYPOINT" | "HEALTHCHECK" => {
                 if let Some(earlier) = self.last.insert(keyword.clone(), node) {
@@ -101,7 +127,8 @@ impl<'a> Checker<'a> {
         };
         if let Some(flag) = node.flags.iter().find(is_target) {
             let message = "the target platform is what FROM uses anyway".to_owned();
-            self.report("RedundantTargetPlatform", node, flag.span, message);
+            let edit = self.removed_flag(node, flag);
+            self.report_mendable("RedundantTargetPlatform", node, flag.span, message, edit);
         }
         let [_, word, name] = node.arguments.words() else {
             // Not a name that a stage can have; it says that there was a stage.
@@ -112,12 +139,15 @@ impl<'a> Checker<'a> {
         if is_lower(keyword) && !is_lower(&word.text) || is_upper(keyword) && !is_upper(&word.text)
         {
             let message = format!("`{}` is not cased like `{keyword}`", word.text);
-            self.report("FromAsCasing", node, word.span, message);
+            let cased = if is_upper(keyword) { "AS" } else { "as" };
+            let edit = self.replacing(word, cased.to_owned());
+            self.report_mendable("FromAsCasing", node, word.span, message, edit);
         }
         let lower = name.text.to_lowercase();
         if lower != name.text {
             let message = format!("the stage name `{}` is read as `{lower}`", name.text);
-            self.report("StageNameCasing", node, name.span, message);
+            let edit = self.replacing(name, lower.clone());
+            self.report_mendable("StageNameCasing", node, name.span, message, edit);
         }
         if matches!(lower.as_str(), "context" | "scratch") {
             let message = format!("`{lower}` has a meaning of its own as a stage name");
@@ -160,6 +190,54 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Writes `name value` as `name=value`.
+    fn pair_edit(&self, pair: &Pair) -> Option<Edit> {
+        let (name, value) = (&pair.name, &pair.value);
+        let is_simple = self.file.is_verbatim(name)
+            && self.file.is_verbatim(value)
+            && self.file.is_blank_between(name.span.end, value.span.start)
+            && !name.text.contains(['"', '\'', self.file.escape]);
+        let text = pair_value(&value.text, self.file.escape).filter(|_| is_simple)?;
+        Some(Edit {
+            span: Span::new(name.span.end, value.span.end),
+            text: format!("={text}"),
+        })
+    }
+
+    /// Writes `MAINTAINER name` as the label that replaces it.
+    fn maintainer_edit(&self, node: &Node) -> Option<Edit> {
+        let [name] = node.arguments.words() else {
+            return None;
+        };
+        let is_simple = self.file.is_verbatim(&node.keyword)
+            && self.file.is_verbatim(name)
+            && self
+                .file
+                .is_blank_between(node.keyword.span.end, name.span.start);
+        let keyword = if is_upper(&node.keyword.text) {
+            "LABEL"
+        } else {
+            "label"
+        };
+        let name_text = quoted(&name.text, self.file.escape);
+        is_simple.then(|| Edit {
+            span: Span::new(node.keyword.span.start, name.span.end),
+            text: format!("{keyword} org.opencontainers.image.authors={name_text}"),
+        })
+    }
+
+    /// Removes a flag and the blanks behind it.
+    fn removed_flag(&self, node: &Node, flag: &Word) -> Option<Edit> {
+        let words = node.flags.iter().chain(node.arguments.words());
+        let next = words.map(|word| word.span.start);
+        let next = next.filter(|start| *start >= flag.span.end).min()?;
+        let is_simple = self.file.is_blank_between(flag.span.end, next);
+        is_simple.then(|| Edit {
+            span: Span::new(flag.span.start, next),
+            text: String::new(),
+        })
+    }
+
     /// Instruction words must be cased like most of them. What stands before the first FROM has no vote.
     fn check_casing(&mut self, nodes: &[Node]) {
         let first_stage = nodes
@@ -182,7 +260,13 @@ impl<'a> Checker<'a> {
                 "`{}` is not in {wanted} case like most instructions here",
                 node.keyword.text
             );
-            let casing = warning("ConsistentInstructionCasing", node.keyword.span, message);
+            let cased = if wanted == "lower" {
+                node.keyword.text.to_lowercase()
+            } else {
+                node.keyword.text.to_uppercase()
+            };
+            let mut casing = warning("ConsistentInstructionCasing", node.keyword.span, message);
+            casing.edits.extend(self.replacing(&node.keyword, cased));
             self.warnings.push(casing.within(node.lines));
         }
     }
@@ -302,7 +386,7 @@ mod tests {
                 "FROM a\nARG MY_TOKEN TOKEN_FILE KEYS",
                 &[("SecretsUsedInArgOrEnv", "MY_TOKEN")],
             ),
-            ("FROM a\nRUN b \\\n\n c", &[("NoEmptyContinuation", " c")]),
+            ("FROM a\nRUN b \\\n\n c", &[("NoEmptyContinuation", "")]),
         ];
         for (text, expected) in table {
             let program =

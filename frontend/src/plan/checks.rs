@@ -4,7 +4,7 @@
 
 use super::Inputs;
 use crate::checks::{CheckSettings, is_skipped_by_comment, warning};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Edit, Severity};
 use crate::ignore_file::IgnoreMatcher;
 use crate::instruction::{Instruction, Stage};
 use crate::path;
@@ -38,6 +38,13 @@ impl<'a> From<&'a Stage> for Place<'a> {
     }
 }
 
+impl Place<'_> {
+    /// The same, pointing at a part of it.
+    pub(super) fn at(self, span: Span) -> Self {
+        Self { span, ..self }
+    }
+}
+
 /// Warnings collected so far.
 #[derive(Debug)]
 pub(super) struct Checks {
@@ -56,6 +63,19 @@ impl Checks {
     /// Notes that a check fired, unless it is skipped here.
     pub(super) fn warn(&mut self, rule: &'static str, place: Place<'_>, message: String) {
         self.report(place, warning(rule, place.span, message));
+    }
+
+    /// As [`Checks::warn`], with an edit that mends it if there is one.
+    pub(super) fn warn_mendable(
+        &mut self,
+        rule: &'static str,
+        place: Place<'_>,
+        message: String,
+        edit: Option<Edit>,
+    ) {
+        let mut warning = warning(rule, place.span, message);
+        warning.edits.extend(edit);
+        self.report(place, warning);
     }
 
     /// As [`Checks::warn`], with a better way out if one is known.
@@ -89,25 +109,46 @@ impl Checks {
 
     /// All warnings in file order, or an error if the file wants warnings to fail the build.
     pub(super) fn into_warnings(self, inputs: Inputs<'_>) -> Result<Vec<Diagnostic>, Diagnostic> {
-        let all = inputs.program.warnings.iter().cloned().chain(self.warnings);
-        let mut warnings: Vec<Diagnostic> = all
-            .filter(|warning| self.settings.keeps(warning.code))
-            .collect();
-        warnings.sort_by_key(|warning| warning.span);
+        let fails_build = self.settings.fails_build;
+        let warnings = self.into_list(inputs);
         match warnings.first() {
-            Some(first) if self.settings.fails_build => {
+            Some(first) if fails_build => {
                 let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.code).collect();
                 rules.sort_unstable();
                 rules.dedup();
                 let message = format!("build checks failed: {}", rules.join(", "));
-                let error = super::error("check-failed", first.span, message)
-                    .with_help("the `check` directive of this file has `error=true`");
-                Err(warnings.iter().fold(error, |error, warning| {
+                let asked = inputs.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+                let reason = match asked {
+                    Some(_) => "the build argument BUILDKIT_DOCKERFILE_CHECK has `error=true`",
+                    None => "the `check` directive of this file has `error=true`",
+                };
+                let error = super::error("check-failed", first.span, message).with_help(format!(
+                    "{reason}; `rbuild check` shows each of them with its way out"
+                ));
+                let error = error.with_label(&*first.message);
+                Err(warnings[1..].iter().fold(error, |error, warning| {
                     error.with_note(warning.span, &*warning.message)
                 }))
             }
             _ => Ok(warnings),
         }
+    }
+
+    /// All warnings that are kept, in file order; as errors if the file wants them to fail the build.
+    pub(super) fn into_list(self, inputs: Inputs<'_>) -> Vec<Diagnostic> {
+        let Self { settings, warnings } = self;
+        let of_text = inputs.program.warnings.iter().cloned();
+        let mut all: Vec<Diagnostic> = of_text
+            .chain(warnings)
+            .filter(|warning| settings.keeps(warning.code))
+            .collect();
+        all.sort_by_key(|warning| warning.span);
+        if settings.fails_build {
+            for warning in &mut all {
+                warning.severity = Severity::Error;
+            }
+        }
+        all
     }
 
     /// `UndefinedVar`

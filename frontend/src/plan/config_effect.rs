@@ -1,14 +1,16 @@
 //! Instructions that only change the config and the history.
 
+use super::checks::Place;
 use super::evaluate::{Evaluator, SILENT_ARGS};
 use super::global::expansion_error;
 use super::history;
 use super::port::Ports;
 use super::signal;
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Edit, Errors, Found};
+use crate::graph::BuildArgument;
 use crate::image_config::HealthcheckConfig;
 use crate::instruction::{
-    ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue,
+    ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue, description_of,
 };
 use crate::word;
 
@@ -109,6 +111,17 @@ impl Evaluator<'_, '_> {
             {
                 self.state.variables.set(name, value);
             }
+            let is_given = self.inputs.options.build_args.contains_key(name);
+            if default.is_none() && !is_given && self.global.declared.contains(name) {
+                self.state.global_arguments.insert(name.clone());
+            } else {
+                self.state.arguments.push(BuildArgument {
+                    name: name.clone(),
+                    value: value.clone(),
+                    description: description_of(&instruction.comments, name),
+                    lines: instruction.lines,
+                });
+            }
             words.push(
                 value
                     .as_ref()
@@ -131,8 +144,9 @@ impl Evaluator<'_, '_> {
             CommandLine::Shell(text) => {
                 if self.state.image.config.shell.is_empty() {
                     let message = format!("{keyword} in shell form keeps signals from the program");
-                    self.checks
-                        .warn("JSONArgsRecommended", instruction.into(), message);
+                    let span = self.inputs.place_of(instruction.span, text);
+                    let place = Place::from(instruction).at(span);
+                    self.checks.warn("JSONArgsRecommended", place, message);
                 }
                 let mut words = self.state.shell();
                 words.push(text.clone());
@@ -216,15 +230,26 @@ impl Evaluator<'_, '_> {
                         continue;
                     }
                 };
+                let span = self.inputs.place_of(instruction.span, word);
+                let place = Place::from(instruction).at(span);
                 if ports.has_odd_protocol_case() {
                     let message = format!("the protocol of `{port}` is not in lower case");
+                    let edit = self.port_edit(instruction, word, |word| {
+                        let (port, protocol) = word.rsplit_once('/')?;
+                        Some(format!("{port}/{}", protocol.to_lowercase()))
+                    });
                     self.checks
-                        .warn("ExposeProtoCasing", instruction.into(), message);
+                        .warn_mendable("ExposeProtoCasing", place, message, edit);
                 }
                 if ports.has_host_part {
                     let message = format!("the address or host port of `{port}` has no effect");
+                    // Ports go into the history in the order of their words, which an edit could change.
+                    let edit = self.port_edit(instruction, word, |word| {
+                        let (_, port) = word.rsplit_once(':').filter(|_| words.len() == 1)?;
+                        Some(port.to_owned())
+                    });
                     self.checks
-                        .warn("ExposeInvalidFormat", instruction.into(), message);
+                        .warn_mendable("ExposeInvalidFormat", place, message, edit);
                 }
                 keys.extend(ports.keys());
             }
@@ -236,6 +261,27 @@ impl Evaluator<'_, '_> {
             .exposed_ports
             .extend(keys.iter().cloned());
         Ok(format!("EXPOSE {}", history::list(&keys)))
+    }
+
+    /// What writes a word of an EXPOSE differently, if it stands in the file as it is.
+    fn port_edit(
+        &self,
+        instruction: &Instruction,
+        word: &str,
+        change: impl Fn(&str) -> Option<String>,
+    ) -> Option<Edit> {
+        let source = self.inputs.program.source.text();
+        // A trigger's words don't stand where its FROM does.
+        let keyword = source.get(instruction.span.start..)?.get(..6)?;
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "./:-[]".contains(char);
+        let is_simple = keyword.eq_ignore_ascii_case("EXPOSE") && word.chars().all(is_plain);
+        Some(Edit {
+            span: self
+                .inputs
+                .find(instruction.span, word)
+                .filter(|_| is_simple)?,
+            text: change(word)?,
+        })
     }
 
     fn stop_signal(&mut self, instruction: &Instruction, text: &str) -> Result<String, Diagnostic> {

@@ -151,8 +151,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 "the base `{}` is for {own}, not for {platform}",
                 head.stage.base
             );
-            self.checks
-                .warn("InvalidBaseImagePlatform", Place::from(head.stage), message);
+            let place = Place::from(head.stage).at(head.stage.base_span);
+            self.checks.warn("InvalidBaseImagePlatform", place, message);
         }
         let says_platform = !config.os.is_empty() && !config.architecture.is_empty();
         let platform = if head.is_replaced && says_platform {
@@ -333,8 +333,9 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                     .any(|(declared, _)| declared == name);
             if !is_declared && !SILENT_ARGS.contains(&name.as_str()) {
                 let known = crate::suggest::closest(name, self.state.variables.names());
-                self.checks
-                    .undefined_variable(instruction.into(), name, known);
+                let span = self.inputs.place_of_variable(instruction.span, name);
+                let place = Place::from(instruction).at(span);
+                self.checks.undefined_variable(place, name, known);
             }
         }
         Ok(expansion)
@@ -386,12 +387,14 @@ impl<'a, 'b> Evaluator<'a, 'b> {
     ) -> Result<(), Diagnostic> {
         let instruction = &*planned.instruction;
         let title = self.title(planned);
+        let written = text;
         let text = self.expand(instruction, text)?.text;
         if !self.state.has_workdir && !text.starts_with('/') {
             let message =
                 format!("the relative path `{text}` depends on where the base image starts");
-            self.checks
-                .warn("WorkdirRelativePath", instruction.into(), message);
+            let span = self.inputs.place_of(instruction.span, written);
+            let place = Place::from(instruction).at(span);
+            self.checks.warn("WorkdirRelativePath", place, message);
         }
         self.state.has_workdir = true;
         let directory = &mut self.state.image.config.working_dir;

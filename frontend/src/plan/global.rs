@@ -6,7 +6,8 @@ use super::Inputs;
 use super::checks::{Checks, Place};
 use super::variables::Variables;
 use crate::diagnostic::{Diagnostic, Found};
-use crate::instruction::{Instruction, InstructionKind};
+use crate::graph::BuildArgument;
+use crate::instruction::{Instruction, InstructionKind, description_of};
 use crate::reference::Reference;
 use crate::word::{self, Expansion};
 
@@ -21,6 +22,8 @@ pub(super) struct GlobalScope {
     broken: BTreeSet<String>,
     /// False if an ARG may be missing or is broken.
     pub(super) is_certain: bool,
+    /// The ARGs themselves, and the variables that each one's default uses.
+    arguments: Vec<(BuildArgument, BTreeSet<String>)>,
 }
 
 impl GlobalScope {
@@ -43,11 +46,27 @@ impl GlobalScope {
         let (broken, errors): (_, Vec<Diagnostic>) = errors.into_iter().unzip();
         found.0.extend(errors);
         Self {
+            arguments: arguments(inputs, &variables),
             variables,
             declared,
             broken,
             is_certain,
         }
+    }
+
+    /// The ARGs among these names, and those that their defaults use.
+    pub(super) fn used(&self, names: &BTreeSet<String>) -> Vec<BuildArgument> {
+        let mut names = names.clone();
+        let mut used: BTreeMap<&str, BuildArgument> = BTreeMap::new();
+        // A default can only use what stands above.
+        for (argument, uses) in self.arguments.iter().rev() {
+            if names.contains(&argument.name) {
+                names.extend(uses.iter().cloned());
+                used.entry(&argument.name)
+                    .or_insert_with(|| argument.clone());
+            }
+        }
+        used.into_values().collect()
     }
 
     /// Whether what a word became may follow from an error elsewhere.
@@ -92,7 +111,9 @@ impl GlobalScope {
                 .closest(name)
                 .map(|known| format!("did you mean `{known}`?"));
             let message = format!("`{name}` is not declared before the first FROM");
-            checks.warn_with_help("UndefinedArgInFrom", Place::from(stage), message, help);
+            let span = inputs.place_of_variable(stage.span, name);
+            let place = Place::from(stage).at(span);
+            checks.warn_with_help("UndefinedArgInFrom", place, message, help);
         }
         Ok(expansion)
     }
@@ -162,6 +183,27 @@ fn platform_args(inputs: Inputs<'_>) -> Variables {
     variables
 }
 
+/// The ARGs before the first FROM as an outline has them.
+fn arguments(inputs: Inputs<'_>, variables: &Variables) -> Vec<(BuildArgument, BTreeSet<String>)> {
+    let mut arguments: Vec<(BuildArgument, BTreeSet<String>)> = Vec::new();
+    for instruction in &inputs.program.global_args {
+        for pair in args_of(instruction).into_iter().flatten() {
+            let default = pair.default.as_deref().unwrap_or_default();
+            let uses = word::expand(default, inputs.program.escape, variables)
+                .map(|expansion| expansion.matched)
+                .unwrap_or_default();
+            let argument = BuildArgument {
+                name: pair.name.clone(),
+                value: variables.get(&pair.name).map(str::to_owned),
+                description: description_of(&instruction.comments, &pair.name),
+                lines: instruction.lines,
+            };
+            arguments.push((argument, uses));
+        }
+    }
+    arguments
+}
+
 /// Declares all ARGs. One whose default is wrong has no value; its name and error are added to `errors`.
 fn declare(
     inputs: Inputs<'_>,
@@ -205,7 +247,8 @@ fn check_default_bases(inputs: Inputs<'_>, platform_args: &Variables, checks: &m
                 "without build args `{}` is not a valid image name",
                 stage.base
             );
-            checks.warn("InvalidDefaultArgInFrom", Place::from(stage), message);
+            let place = Place::from(stage).at(stage.base_span);
+            checks.warn("InvalidDefaultArgInFrom", place, message);
         }
     }
 }

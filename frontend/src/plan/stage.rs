@@ -1,7 +1,9 @@
 //! What is known about a stage while its instructions are evaluated.
 
+use std::collections::BTreeSet;
+
 use super::variables::Variables;
-use crate::graph::{PlannedHistory, StepIndex};
+use crate::graph::{BuildArgument, PlannedHistory, StepIndex};
 use crate::image_config::ImageConfig;
 use crate::path;
 use crate::platform::Platform;
@@ -39,6 +41,10 @@ pub(super) struct StageState {
     pub(super) has_workdir: bool,
     /// A CMD stood in this stage: an ENTRYPOINT does not drop it.
     pub(super) has_cmd: bool,
+    /// The ARGs of this stage that are not only handed on from the global scope.
+    pub(super) arguments: Vec<BuildArgument>,
+    /// Global ARGs that this stage declares without a default.
+    pub(super) global_arguments: BTreeSet<String>,
     /// Variables and directories are what the file makes them; false behind an error or on a base that is not known.
     pub(super) is_certain: bool,
 }
@@ -97,6 +103,8 @@ impl StageState {
             platform,
             has_workdir: false,
             has_cmd: false,
+            arguments: Vec::new(),
+            global_arguments: BTreeSet::new(),
             is_certain: true,
         };
         state.complete_config();
@@ -111,6 +119,8 @@ impl StageState {
         let mut child = self.clone();
         child.image.config.on_build.clear();
         child.has_cmd = false;
+        child.arguments.clear();
+        child.global_arguments.clear();
         for (name, value) in child.image.config.variables() {
             child.variables.set(name, value);
         }

@@ -1,6 +1,6 @@
 //! The stages of a file: what each is built on, and what `--from` means by a name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Inputs;
 use super::checks::{Checks, Place};
@@ -46,6 +46,21 @@ pub(super) struct StageHead<'a> {
     pub(super) platform: Option<Platform>,
     /// A named context stands in for the stage: its instructions do not count.
     pub(super) is_replaced: bool,
+    /// Variables of its base and platform.
+    pub(super) variables: BTreeSet<String>,
+}
+
+impl<'a> StageHead<'a> {
+    /// A stage about whose base nothing is known.
+    fn unknown(stage: &'a Stage) -> Self {
+        Self {
+            stage,
+            base: Origin::Unknown,
+            platform: None,
+            is_replaced: false,
+            variables: BTreeSet::new(),
+        }
+    }
 }
 
 /// All stages.
@@ -75,12 +90,7 @@ impl<'a> StageTable<'a> {
         for (index, stage) in inputs.program.stages.iter().enumerate() {
             let head = table.head(stage, global, checks).unwrap_or_else(|error| {
                 found.0.push(error.within(stage.lines));
-                StageHead {
-                    stage,
-                    base: Origin::Unknown,
-                    platform: None,
-                    is_replaced: false,
-                }
+                StageHead::unknown(stage)
             });
             table.heads.push(head);
             if let Some(name) = &stage.name {
@@ -98,12 +108,7 @@ impl<'a> StageTable<'a> {
     ) -> Result<StageHead<'a>, Diagnostic> {
         let expansion = global.expand(self.inputs, checks, stage, &stage.base)?;
         if global.is_doubtful(self.inputs, &expansion) {
-            return Ok(StageHead {
-                stage,
-                base: Origin::Unknown,
-                platform: None,
-                is_replaced: false,
-            });
+            return Ok(StageHead::unknown(stage));
         }
         // A name that came out wrong is most often one whose variable has no value.
         let blame_variable = |error: Diagnostic| {
@@ -123,6 +128,11 @@ impl<'a> StageTable<'a> {
                     .with_label("no image name is left")
                     .with_help("write the name of an image, or `scratch`"),
             ));
+        }
+        let mut variables = expansion.matched.clone();
+        let of_platform = stage.platform.as_deref().unwrap_or_default();
+        if let Ok(used) = word::expand(of_platform, self.inputs.program.escape, &global.variables) {
+            variables.extend(used.matched);
         }
         let platform = match &stage.platform {
             Some(text) => self.platform(stage, text, global, checks)?,
@@ -145,6 +155,7 @@ impl<'a> StageTable<'a> {
             base,
             platform,
             is_replaced,
+            variables,
         })
     }
 
@@ -184,11 +195,8 @@ impl<'a> StageTable<'a> {
         let is_constant = expansion.matched.is_empty() && expansion.unmatched.is_empty();
         if is_constant && !name.contains(&platform.os) && !name.contains(&platform.architecture) {
             let message = format!("`--platform={text}` fixes the platform for every build");
-            checks.warn(
-                "FromPlatformFlagConstDisallowed",
-                Place::from(stage),
-                message,
-            );
+            let place = Place::from(stage).at(span);
+            checks.warn("FromPlatformFlagConstDisallowed", place, message);
         }
         Ok(Some(platform))
     }

@@ -1,5 +1,6 @@
 //! COPY and ADD.
 
+use super::checks::Place;
 use super::evaluate::Evaluator;
 use super::history;
 use super::reach::StageInstruction;
@@ -230,11 +231,10 @@ impl Evaluator<'_, '_> {
         if step.from == Input::Context {
             for source in &sources {
                 if let CopySource::Path(path) = source {
-                    self.checks.ignored_source(
-                        instruction.into(),
-                        &self.inputs.options.ignore,
-                        path,
-                    );
+                    let span = self.inputs.place_of(instruction.span, path);
+                    let place = Place::from(instruction).at(span);
+                    let ignore = &self.inputs.options.ignore;
+                    self.checks.ignored_source(place, ignore, path);
                 }
             }
         }

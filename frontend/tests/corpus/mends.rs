@@ -1,0 +1,21 @@
+//! `parser/cases.jsonl`: a mended file means what it meant, and mending it again changes nothing.
+
+use super::rows::{rows, text};
+use super::same::mend_and_check;
+
+#[test]
+fn files_keep_their_meaning() {
+    let Some(rows) = rows("parser/cases.jsonl") else {
+        return;
+    };
+    let mut mended = 0;
+    for row in &rows {
+        let dockerfile = text(row, "dockerfile");
+        mended += usize::from(mend_and_check(dockerfile) != dockerfile);
+    }
+    eprintln!(
+        "parser/cases.jsonl: {mended} of {} files were mended",
+        rows.len()
+    );
+    assert_ne!(mended, 0, "files of the field have something to mend");
+}

@@ -19,7 +19,7 @@ use crate::history::Written;
 use crate::image::{self, BuiltImage};
 use crate::options::{BuildOptions, Output, OutputKind};
 use crate::solve::{Solver, StepCounts};
-pub(crate) use plan::this_machine;
+pub(crate) use plan::{name as image_name, this_machine};
 pub(crate) use workspace::Workspace;
 
 /// What a build made.

@@ -6,6 +6,8 @@
 //! Nothing here prints: words for people go through [`crate::ui`].
 
 mod args;
+mod call;
+mod checking;
 mod commands;
 mod error;
 mod failure;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
+pub(crate) use call::Format;
 pub(crate) use failure::{Failure, NoArchiveOnTerminal, Words};
 pub(crate) use request::ProgressMode;
 

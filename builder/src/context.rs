@@ -358,6 +358,17 @@ pub(crate) fn read_dockerfile(
     }
 }
 
+/// What the main context's ignore file hides; nothing where the context is no directory.
+pub(crate) fn ignore_of(
+    options: &BuildOptions,
+    dockerfile: Option<&Path>,
+) -> Result<IgnoreMatcher, ContextError> {
+    match &options.context {
+        ContextSource::Directory(root) => read_ignore_file(root, dockerfile),
+        _ => Ok(IgnoreMatcher::default()),
+    }
+}
+
 fn read_ignore_file(root: &Path, dockerfile: Option<&Path>) -> Result<IgnoreMatcher, ContextError> {
     let own = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();

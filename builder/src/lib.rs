@@ -18,11 +18,13 @@
 //! | [`engine`] | the front door |
 //! | `build` | the life of one build |
 //! | `solve` | what runs, what is taken from the cache |
+//! | [`check`] | looking at a Dockerfile without building it |
 
 #![forbid(unsafe_code)]
 
 mod blocking;
 mod build;
+pub mod check;
 mod context;
 mod convert;
 mod download;

@@ -11,6 +11,7 @@ pub(crate) mod log;
 pub(crate) mod past;
 mod plain;
 mod rawjson;
+pub(crate) mod report;
 mod summary;
 mod tail;
 mod terminal;

@@ -31,6 +31,7 @@ fn help_is_short() {
 
     Commands:
       build       Build an image (the default verb)
+      check       Look for mistakes in a Dockerfile, and mend those that are mechanical
       run         Run a command in an image
       images      List the images of the store [alias: ls]
       inspect     Print an image's config and manifest as JSON
@@ -132,6 +133,12 @@ fn help_of_a_build() {
               How progress is shown [env: BUILDKIT_PROGRESS] [default: auto]
       -q, --quiet
               Print only the image id
+          --check
+              Don't build: run the build checks; same as --call check
+          --call <check|outline|targets[,format=json]>
+              Don't build: print what checks find, what the target can be given, or the stages
+          --format <text|json|sarif|github>
+              How --check and --call print; sarif and github are for findings
       -D, --debug
               Same as --log-level debug
 

@@ -73,6 +73,17 @@ impl Source {
             .max(1)
     }
 
+    /// The line and column, both counted from 1, of the character at `offset`. Columns are characters.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = (0..=offset.min(self.text.len()))
+            .rev()
+            .find(|&at| self.text.is_char_boundary(at))
+            .unwrap_or(0);
+        let line = self.line_at(offset);
+        let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        (line, self.text[start..offset].chars().count() + 1)
+    }
+
     /// The lines that a span touches.
     pub fn lines(&self, span: Span) -> Lines {
         let last = if span.end > span.start {
@@ -114,6 +125,8 @@ mod tests {
         assert_eq!(source.line_at(0), 1);
         assert_eq!(source.line_at(6), 1, "the newline belongs to its line");
         assert_eq!(source.line_at(7), 2);
+        assert_eq!(source.position(12), (2, 6));
+        assert_eq!(source.position(99), (4, 1));
         assert_eq!(source.lines(Span::new(7, 16)), Lines { first: 2, last: 3 });
         assert_eq!(
             source.span_of_lines(Lines { first: 2, last: 3 }),

@@ -80,6 +80,8 @@ pub(crate) enum LogLevel {
 pub(crate) enum Verb {
     /// Build an image (the default verb)
     Build(Box<BuildArgs>),
+    /// Look for mistakes in a Dockerfile, and mend those that are mechanical
+    Check(Box<CheckArgs>),
     /// Run a command in an image
     Run(RunArgs),
     /// List the images of the store
@@ -233,9 +235,46 @@ pub(crate) struct DisplayArgs {
     /// Print only the image id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Don't build: run the build checks; same as --call check
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Don't build: print what checks find, what the target can be given, or the stages
+    #[arg(long, value_name = "check|outline|targets[,format=json]")]
+    pub(crate) call: Option<String>,
+    /// How --check and --call print; sarif and github are for findings
+    #[arg(long, value_name = "text|json|sarif|github")]
+    pub(crate) format: Option<String>,
     /// Same as --log-level debug
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,
+}
+
+/// `rbuild check`
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The build context, as for `rbuild build`
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: OsString,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    /// How findings are printed [default: text]
+    #[arg(long, value_name = "text|json|sarif|github", help_heading = "Findings")]
+    pub(crate) format: Option<String>,
+    /// Exit with 1 only if something of this severity is found [default: warning]
+    #[arg(long, value_name = "warning|error", help_heading = "Findings")]
+    pub(crate) severity: Option<String>,
+    /// Mend what is mechanical: show the changes, write them, then list what is left
+    #[arg(long, help_heading = "Findings")]
+    pub(crate) fix: bool,
+    /// Show what --fix would change, write nothing; exit with 1 if that is anything
+    #[arg(long, visible_alias = "dry-run", help_heading = "Findings")]
+    pub(crate) diff: bool,
+    /// Explain the code of a message, with an example
+    #[arg(long, value_name = "CODE", help_heading = "Findings")]
+    pub(crate) explain: Option<String>,
+    /// Where base images are looked up: `never` asks no registry
+    #[arg(long, value_name = "always|missing|never", num_args = 0..=1, require_equals = true, default_missing_value = "always", help_heading = "Findings")]
+    pub(crate) pull: Option<String>,
 }
 
 /// `rbuild run`

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use rbuild::history::History;
 use rbuild::images::Images;
+use rbuild::options::BuildOptions;
 use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
 
 use super::args::{BuildArgs, Cli, GlobalArgs, LogLevel, RunArgs, Verb};
+use super::call::Method;
 use super::error::UsageError;
 use super::failure::{Failure, Words};
 use super::request::{BuildRequest, Variables};
@@ -53,6 +55,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
     let history = || Ok::<_, Failure>(History::new(open_engine(&cli.global)?.store().clone()));
     match cli.verb {
         Verb::Build(args) => build(&args, &cli.global, variables, verb_was_typed),
+        Verb::Check(args) => super::checking::check(&args, &cli.global, variables),
         Verb::Run(args) => run(&args, &cli.global),
         Verb::Images(args) => {
             ui::table::print_images(
@@ -105,7 +108,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
     }
 }
 
-fn open_engine(global: &GlobalArgs) -> Result<Engine, Failure> {
+pub(super) fn open_engine(global: &GlobalArgs) -> Result<Engine, Failure> {
     let options = EngineOptions {
         root: root_of(global),
     };
@@ -130,7 +133,7 @@ fn facts(global: &GlobalArgs) -> BTreeMap<&'static str, String> {
     ])
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -144,7 +147,10 @@ fn build(
     verb_was_typed: bool,
 ) -> Result<ExitCode, Failure> {
     let request = BuildRequest::new(args, variables)?;
-    check_context(&request, verb_was_typed)?;
+    check_context(&request.options, verb_was_typed)?;
+    if request.call.method != Method::Build {
+        return super::checking::answer(request.call, &request.options, global);
+    }
     ui::refuse_archive_on_terminal(&request.options)?;
     let engine = open_engine(global)?;
     let console = ui::Console::new(request.progress);
@@ -175,8 +181,11 @@ fn build(
 }
 
 /// The one look at the disk before the engine: a mistyped verb is a context that does not exist.
-fn check_context(request: &BuildRequest, verb_was_typed: bool) -> Result<(), UsageError> {
-    let rbuild::options::ContextSource::Directory(path) = &request.options.context else {
+pub(super) fn check_context(
+    options: &BuildOptions,
+    verb_was_typed: bool,
+) -> Result<(), UsageError> {
+    let rbuild::options::ContextSource::Directory(path) = &options.context else {
         return Ok(());
     };
     let context = |reason, help| {

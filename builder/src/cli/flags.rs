@@ -114,20 +114,7 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     no_effect("builder", true, "there is one builder: this process"),
     refused("cache-from", true, REMOTE_CACHE, REMOTE_CACHE_INSTEAD),
     refused("cache-to", true, REMOTE_CACHE, REMOTE_CACHE_INSTEAD),
-    refused(
-        "call",
-        true,
-        "only building is implemented yet",
-        "run without it; build checks are printed as warnings",
-    )
-    .unless(&["build"]),
     refused("cgroup-parent", true, LIMITS, LIMITS_INSTEAD),
-    refused(
-        "check",
-        false,
-        "checking without building is not implemented yet",
-        "run without it; build checks are printed as warnings",
-    ),
     no_effect(
         "compress",
         false,

@@ -17,7 +17,7 @@ const HEAD: &str = "# Command line\n\n\
 const TAIL: &str = "\n## Exit codes\n\n\
     | code | meaning |\n|---|---|\n\
     | 0 | built |\n\
-    | 1 | the build failed |\n\
+    | 1 | the build or a check failed |\n\
     | 2 | bad usage, or a Dockerfile that does not parse |\n\
     | 130, 143 | interrupted (Ctrl-C), terminated; a second signal ends rbuild at once |\n\
     | any, 125, 126, 127 | `rbuild run`: the command's code; rbuild failed; the command can't be run; it is not there |\n\n\

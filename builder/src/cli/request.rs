@@ -2,6 +2,7 @@
 //! is handed in, no file is opened.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use rbuild::options::{
@@ -11,7 +12,10 @@ use rbuild::options::{
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::reference::Reference;
 
-use super::args::{BuildArgs, CacheArgs, DisplayArgs, InputArgs, OutputArgs, SandboxArgs};
+use super::args::{
+    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, InputArgs, OutputArgs, SandboxArgs,
+};
+use super::call::Call;
 use super::error::UsageError;
 use super::output::parse_output;
 use super::typed::parse_switch;
@@ -31,6 +35,8 @@ pub(crate) struct BuildRequest {
     pub(crate) iidfile: Option<PathBuf>,
     /// `--metadata-file`
     pub(crate) metadata_file: Option<PathBuf>,
+    /// `--call`, `--check`
+    pub(crate) call: Call,
 }
 
 /// `--progress`
@@ -54,7 +60,7 @@ impl BuildRequest {
     pub(crate) fn new(args: &BuildArgs, variables: &Variables) -> Result<Self, UsageError> {
         args.tabled.check()?;
         let mut options = BuildOptions {
-            context: context_of(args),
+            context: context_of(&args.context),
             ..BuildOptions::default()
         };
         input(&args.input, variables, &mut options)?;
@@ -69,15 +75,35 @@ impl BuildRequest {
             progress,
             iidfile: args.output.iidfile.clone(),
             metadata_file: args.output.metadata_file.clone(),
+            call: Call::of_build(
+                args.display.call.as_deref(),
+                args.display.check,
+                args.display.format.as_deref(),
+            )?,
         })
+    }
+
+    /// What `rbuild check` looks at: as much of a build's options as can change what is found.
+    pub(crate) fn of_check(
+        args: &CheckArgs,
+        variables: &Variables,
+    ) -> Result<BuildOptions, UsageError> {
+        let mut options = BuildOptions {
+            context: context_of(&args.context),
+            pull: pull_policy(args.pull.as_deref())?,
+            ..BuildOptions::default()
+        };
+        input(&args.input, variables, &mut options)?;
+        check_streams(&options, ProgressMode::Auto)?;
+        Ok(options)
     }
 }
 
-fn context_of(args: &BuildArgs) -> ContextSource {
-    match args.context.to_str() {
+fn context_of(context: &OsStr) -> ContextSource {
+    match context.to_str() {
         Some("-") => ContextSource::Stdin,
         Some(text) if is_url(text) => ContextSource::Url(text.to_owned()),
-        _ => ContextSource::Directory(PathBuf::from(&args.context)),
+        _ => ContextSource::Directory(PathBuf::from(context)),
     }
 }
 
@@ -306,23 +332,25 @@ fn cache(args: &CacheArgs, options: &mut BuildOptions) -> Result<(), UsageError>
         .cloned()
         .collect();
     options.no_stat_cache = args.no_stat_cache;
-    options.pull = match args.pull.as_deref() {
-        None | Some("missing") => PullPolicy::Missing,
-        Some("always") => PullPolicy::Always,
-        Some("never") => PullPolicy::Never,
-        Some(text) => match parse_switch(text) {
-            Some(true) => PullPolicy::Always,
-            Some(false) => PullPolicy::Missing,
-            None => {
-                return Err(UsageError::value(
-                    "--pull",
-                    text,
-                    "it is one of always, missing, never, true, false",
-                ));
-            }
-        },
-    };
+    options.pull = pull_policy(args.pull.as_deref())?;
     Ok(())
+}
+
+fn pull_policy(text: Option<&str>) -> Result<PullPolicy, UsageError> {
+    match text {
+        None | Some("missing") => Ok(PullPolicy::Missing),
+        Some("always") => Ok(PullPolicy::Always),
+        Some("never") => Ok(PullPolicy::Never),
+        Some(text) => match parse_switch(text) {
+            Some(true) => Ok(PullPolicy::Always),
+            Some(false) => Ok(PullPolicy::Missing),
+            None => Err(UsageError::value(
+                "--pull",
+                text,
+                "it is one of always, missing, never, true, false",
+            )),
+        },
+    }
 }
 
 fn sandbox(args: &SandboxArgs, options: &mut BuildOptions) -> Result<(), UsageError> {

@@ -18,6 +18,11 @@ impl Terminal {
         Self::of(&std::io::stderr())
     }
 
+    /// The same of stdout.
+    pub(crate) fn of_stdout() -> Self {
+        Self::of(&std::io::stdout())
+    }
+
     fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
         let refuses = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");

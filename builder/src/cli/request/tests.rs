@@ -314,8 +314,6 @@ fn what_cannot_be_had_is_refused_with_its_flag() {
         "--push",
         "--load",
         "--squash",
-        "--check",
-        "--call outline",
         "--cache-from type=gha",
         "--cache-to type=inline",
         "--attest type=sbom",

@@ -121,7 +121,8 @@ impl Engine {
             (Err(error), _) => Err(error.with_source(&source)),
             (Ok(_), Err(error)) => Err(BuildError::store(error)),
             (Ok(outcome), Ok(())) => Ok(outcome),
-        };
+        }
+        .map_err(|error| crate::full_disk::explain(error, self.store().root()));
         match workspace.recorder.clone() {
             None => outcome,
             Some(recorder) => {

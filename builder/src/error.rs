@@ -1,5 +1,7 @@
 //! What can go wrong in a build, as data; the terminal turns it into text.
 
+use std::path::PathBuf;
+
 use rbuild_frontend::diagnostic::Errors;
 use rbuild_frontend::graph::{Graph, StepIndex};
 use rbuild_frontend::source::{Lines, Source, Span};
@@ -67,6 +69,15 @@ pub enum BuildError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Boxed),
+    /// The disk that holds the store is full.
+    #[error("no space left on the disk of the store `{root}`")]
+    FullDisk {
+        /// The store.
+        root: PathBuf,
+        /// What failed for it.
+        #[source]
+        source: Box<BuildError>,
+    },
     /// The result could not be written.
     #[error("cannot write the output `{output}`")]
     Export {
@@ -348,6 +359,7 @@ impl BuildError {
                 2
             }
             Self::Interrupted => 130,
+            Self::FullDisk { source, .. } => source.exit_code(),
             _ => 1,
         }
     }
@@ -358,6 +370,10 @@ impl BuildError {
             Self::Dockerfile { errors, .. } => errors.first().help.clone(),
             Self::Step { failure, source } => failure.help.clone().or_else(|| source.help()),
             Self::Image { help, .. } => help.clone(),
+            Self::FullDisk { root, .. } => Some(format!(
+                "the disk of the store `{}` is full: free some space, or put the store elsewhere with `--root`",
+                root.display()
+            )),
             Self::Export { source, .. } => source.downcast_ref::<ExportError>().and_then(ExportError::help),
             Self::NotRoot => Some(
                 "run it as root: `sudo rbuild …`, or in a container whose root may mount (`--privileged`)".to_owned(),

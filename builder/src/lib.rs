@@ -33,6 +33,7 @@ pub mod error;
 pub mod event;
 pub mod explain;
 pub mod export;
+mod full_disk;
 pub mod history;
 pub mod image;
 pub mod images;

@@ -303,3 +303,18 @@ fn error(action: &'static str, path: &Path, source: rusqlite::Error) -> DbError 
         },
     }
 }
+
+/// True when this error, not one that caused it, is the system's or the database's word for a full disk or quota.
+pub fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    let is_io = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
+    });
+    let code = error
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    is_io || code == Some(ErrorCode::DiskFull)
+}

@@ -32,7 +32,7 @@ mod usage;
 
 pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
 pub use cache_mount::{CacheMountError, CacheMountGuard, CacheMountId, Sharing};
-pub use db::DbError;
+pub use db::{DbError, is_full_disk};
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
 pub use file_list::{ListedFile, ListedKind};

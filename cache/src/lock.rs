@@ -97,6 +97,28 @@ impl Drop for LockFile {
     }
 }
 
+/// Removes the lock files in `directory` whose names begin with `prefix` and that nobody holds: their holders died.
+pub(crate) fn remove_dead(directory: &Path, prefix: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_bytes())
+        {
+            continue;
+        }
+        match LockFile::try_inherit(&entry.path()) {
+            Ok(lock) => drop(lock),
+            Err(error) => {
+                // It harms nobody: who needs the lock takes it as it is.
+                tracing::debug!(path = %error.path.display(), error = %error.source, "lock file stays");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A shared or exclusive lock on a file that is never removed.
 #[derive(Debug)]
 pub(crate) struct StandingLock {

@@ -79,6 +79,9 @@ pub struct StepLock {
     _lock: LockFile,
 }
 
+/// What names of step locks begin with.
+pub(crate) const STEP_LOCK: &str = "step-";
+
 /// As they stand in the database.
 fn encode_parts(parts: &[KeyPart]) -> String {
     serde_json::to_string(parts).expect("a list of pairs of strings is JSON")
@@ -153,7 +156,7 @@ impl Store {
     }
 
     fn step_lock_path(&self, key: &StepKey) -> std::path::PathBuf {
-        self.inner.locks.join(format!("step-{key}"))
+        self.inner.locks.join(format!("{STEP_LOCK}{key}"))
     }
 
     fn parse_record(&self, chain: Chain, row: RecordRow) -> Result<StepRecord, DbError> {

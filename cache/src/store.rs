@@ -30,7 +30,9 @@ use crate::failpoint::reach;
 use crate::history::LayerLoss;
 use crate::layer_memo::EntryMemo;
 use crate::lease::{Lease, LeaseError, clean_dead};
+use crate::lock::remove_dead;
 use crate::open::{OpenLock, open_or_create};
+use crate::record::STEP_LOCK;
 use crate::remove::{RemoveTree, RemoveTreeHere};
 
 /// File name of the database.
@@ -225,6 +227,10 @@ impl Store {
         let inner = &self.inner;
         clean_dead(&inner.work, inner.remover.as_ref()).map_err(|source| StoreError::Read {
             path: inner.work.clone(),
+            source,
+        })?;
+        remove_dead(&inner.locks, STEP_LOCK).map_err(|source| StoreError::Read {
+            path: inner.locks.clone(),
             source,
         })?;
         if inner.db.read(|tables| tables.has_lost(&inner.boot))? {

@@ -289,6 +289,24 @@ fn step_lock_passes_on_when_its_holder_drops_it_or_dies() {
     }
 }
 
+#[test]
+fn lock_of_a_killed_process_is_removed_by_the_next_open() {
+    let fixture = Fixture::new();
+    let mut player = Player::start("locker", &fixture.root());
+    player.wait_for("locked");
+    let locks = || {
+        std::fs::read_dir(fixture.root().join("locks"))
+            .unwrap()
+            .count()
+    };
+    drop(fixture.open());
+    assert_eq!(locks(), 1, "the lock of a living process is left alone");
+    player.kill();
+    assert_eq!(locks(), 1);
+    drop(fixture.open());
+    assert_eq!(locks(), 0);
+}
+
 /// Gives a thread that should not end some time to do so.
 fn is_finished_within<T>(thread: &std::thread::JoinHandle<T>, time: Duration) -> bool {
     let start = Instant::now();

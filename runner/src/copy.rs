@@ -18,6 +18,7 @@ use crate::{archive, node, owner};
 /// Mode of directories that `WORKDIR` makes.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
+mod content;
 mod transfer;
 
 pub(crate) use transfer::{DIRECTORY, Transfer};

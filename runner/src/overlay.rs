@@ -21,7 +21,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, XattrFlags, fstatvfs, statvfs,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, mount, unmount};
 
@@ -37,6 +39,9 @@ pub(crate) const MERGED: &str = "merged";
 const FOLD: &str = "fold";
 const LINKS: &str = "l";
 const EMPTY: &str = "empty";
+
+/// A disk with less space than this is the reason when overlayfs could not make its few directories.
+const WORK_SPACE: u64 = 1 << 20;
 
 /// overlayfs refuses more than 500 lower layers ("too many lower directories, limit is 500"). Stay well below, so
 /// that the options of mount(2), at `l/399:` each, fit in a page with room to spare.
@@ -63,13 +68,33 @@ pub(crate) fn mount_writable(
         return bind_directory(&upper, &spec.scratch.join(MERGED), attributes, api);
     }
     let work = spec.scratch.join(WORK);
-    mount_chain(
+    let root = mount_chain(
         &spec.lowers,
         Some((&upper, &work)),
         &spec.scratch,
         attributes,
         api,
-    )
+    )?;
+    refuse_read_only(&root, &work)?;
+    Ok(root)
+}
+
+/// Overlayfs that can't make what it needs in its work directory mounts read-only and says so in the kernel's log alone.
+/// On a full disk that would come up much later, as something else.
+fn refuse_read_only(root: &OwnedFd, work: &Path) -> Result<(), JobError> {
+    let message = "cannot mount the root file system of the step for writing";
+    let failed = |errno| {
+        JobError::from_errno(JobErrorKind::Sandbox, message, errno)
+            .at(work.as_os_str().as_encoded_bytes())
+    };
+    let is_read_only = |flags: StatVfsMountFlags| flags.contains(StatVfsMountFlags::RDONLY);
+    if !is_read_only(fstatvfs(root).map_err(failed)?.f_flag) {
+        return Ok(());
+    }
+    let disk = statvfs(work).map_err(failed)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let is_full = free < WORK_SPACE || (disk.f_files > 0 && disk.f_favail == 0);
+    Err(failed(if is_full { Errno::NOSPC } else { Errno::ROFS }))
 }
 
 /// Mounts a chain read-only; the root of the result.

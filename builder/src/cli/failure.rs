@@ -77,6 +77,14 @@ impl Failure {
         failure
     }
 
+    fn set_help(&mut self, better: Option<String>) {
+        match &mut self.words {
+            Words::Place { diagnostic, .. } => diagnostic.help = better,
+            Words::Chain { help, .. } => *help = better,
+            Words::Refused { .. } | Words::Nothing => {}
+        }
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_exit_code(self, exit_code: u8) -> Self {
         Self { exit_code, ..self }
@@ -85,6 +93,15 @@ impl Failure {
     /// A build that failed; `log_of` has the last lines of a step's output.
     pub(crate) fn of_build(error: BuildError, log_of: impl Fn(StepId) -> Vec<Vec<u8>>) -> Self {
         let (exit_code, help) = (error.exit_code(), error.help());
+        let error = match error {
+            // Told at the step's place, with the disk in the help.
+            BuildError::FullDisk { source, .. } => {
+                let mut failure = Self::of_build(*source, log_of);
+                failure.set_help(help);
+                return failure;
+            }
+            error => error,
+        };
         let words = match error {
             BuildError::Dockerfile {
                 errors,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Seek as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{SourceTree, TreeEntry, TreeEntryKind, TreeError, display, join};
+
+/// How often a file that is written to meanwhile is hashed, in the hope of a quiet moment.
+const HASHING_ATTEMPTS: u32 = 3;
 
 /// A directory of this machine as a source of files.
 #[derive(Debug)]
@@ -209,15 +213,27 @@ impl DirectoryTree {
             source,
         };
         let file = root::open_no_follow(self.root.as_fd(), path, FLAGS).map_err(failed)?;
-        let file = File::from(file);
-        let stat = || Metadata::of_fd(&file).map_err(|errno| read(errno.into()));
-        let before = stat()?;
+        let mut file = File::from(file);
+        let stat = |file: &File| Metadata::of_fd(file).map_err(|errno| read(errno.into()));
+        let mut before = stat(&file)?;
         if before.kind != FileKind::File {
             return Err(read(Errno::STALE.into()));
         }
-        let (digest, _) = ContentDigest::of_reader(&file).map_err(read)?;
-        let stays = stat()? == before;
-        Ok((digest, stays.then(|| file_stat(path, &before))))
+        let mut attempt = 0;
+        loop {
+            let (digest, _) = ContentDigest::of_reader(&file).map_err(read)?;
+            let after = stat(&file)?;
+            if after == before {
+                return Ok((digest, Some(file_stat(path, &before))));
+            }
+            attempt += 1;
+            if attempt == HASHING_ATTEMPTS {
+                // Whoever copies it sees to it that no mixture is copied, or refuses.
+                return Ok((digest, None));
+            }
+            before = after;
+            file.rewind().map_err(read)?;
+        }
     }
 }
 

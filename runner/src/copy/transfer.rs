@@ -1,13 +1,13 @@
 //! The entries of one copy operation: reading them from one tree and making them in another.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::{CopyError, split};
+use super::{CopyError, content, split};
 use crate::container_path::ContainerPath;
 use crate::job::{Expected, ExpectedKind, SelectedEntry};
 use crate::metadata::{self, FileKind, Metadata, Time};
@@ -223,31 +223,12 @@ impl<'a> Transfer<'a> {
         attributes: &Attributes<'_>,
     ) -> Result<[u8; 32], CopyError> {
         let file = root::open_beneath(from, name, FILE).map_err(FileError::at("open", shown))?;
-        if Metadata::of_fd(&file)
-            .map_err(FileError::at("stat", shown))?
-            .kind
-            != FileKind::File
-        {
-            return Err(FileError::at("open", shown)(Errno::STALE).into());
-        }
         let mut reader = std::fs::File::from(file);
         let mut writer = self.replace(to, target, shown, || node::create_file(to, target))?;
-        let mut hasher = blake3::Hasher::new();
-        loop {
-            let length = reader
-                .read(&mut self.buffer)
-                .map_err(|error| FileError::at("read", shown)(errno(&error)))?;
-            if length == 0 {
-                break;
-            }
-            hasher.update(&self.buffer[..length]);
-            writer
-                .write_all(&self.buffer[..length])
-                .map_err(|error| FileError::at("write", shown)(errno(&error)))?;
-        }
+        let digest = content::copy(&mut reader, &mut writer, &mut self.buffer, shown)?;
         node::set(writer.as_fd(), attributes)
             .map_err(FileError::at("set the metadata of", shown))?;
-        Ok(*hasher.finalize().as_bytes())
+        Ok(digest)
     }
 
     fn link(

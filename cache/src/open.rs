@@ -11,7 +11,7 @@
 //! raises `user_version`, so one that was killed half-way has not happened, and the next opening starts it again.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -123,9 +123,11 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
         write_version(root)?;
         reach("migration-announced");
     }
-    Db::create(&root.join(DATABASE))?;
+    let db = Db::create(&root.join(DATABASE))?;
     reach("store-database");
     if found.is_none() {
+        // A power cut must not leave the version and take the tables.
+        db.make_durable()?;
         // Last: a directory without it is not a store yet.
         write_version(root)?;
     }
@@ -159,9 +161,17 @@ fn read_version(root: &Path) -> Result<Option<u32>, StoreError> {
 
 fn write_version(root: &Path) -> Result<(), StoreError> {
     let (path, temporary) = (root.join("VERSION"), root.join("VERSION.new"));
-    std::fs::write(&temporary, format!("{FORMAT_VERSION}\n"))
-        .and_then(|()| std::fs::rename(&temporary, &path))
-        .map_err(|source| StoreError::Create { path, source })
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(format!("{FORMAT_VERSION}\n").as_bytes())?;
+        // A rename may reach the disk before the bytes do: an empty version file would be damage for ever.
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)
+    };
+    write().map_err(|source| StoreError::Create {
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Refuses a directory that holds what a store does not, so that a mistyped --root does no harm.

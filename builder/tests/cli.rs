@@ -36,6 +36,9 @@ fn help_is_short() {
       images      List the images of the store [alias: ls]
       inspect     Print an image's config and manifest as JSON
       history     Print how an image was made, newest line first
+      explain     Say why the steps of a build ran, or did not
+      builds      List, show and remove past builds
+      logs        Print what the steps of a build wrote
       tag         Give an image another name
       rmi         Remove names; layers that nothing else uses become prunable
       info        Print where things are and what this machine can do

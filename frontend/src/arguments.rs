@@ -101,7 +101,10 @@ fn json_or(
             let element = text.slice(range);
             let message = format!("`{}` in a JSON array is not a string", element.text());
             Err(error("not-a-string", element, message)
-                .with_help("put every element in double quotes; to pass the text to a shell, don't begin it with `[`")
+                .with_help(format!(
+                    "write `\"{}\"`; to pass the whole text to a shell, don't begin it with `[`",
+                    element.text()
+                ))
                 .with_label("not a string"))
         }
     }

@@ -8,7 +8,7 @@
 //! out and told, and the ones behind it are still read.
 
 use crate::arguments::Grammar;
-use crate::diagnostic::{Diagnostic, Errors, Phase};
+use crate::diagnostic::{Diagnostic, Errors, MOST_ERRORS, Phase};
 use crate::directive::{Directive, DirectiveZone, Zone};
 use crate::instruction::Heredoc;
 use crate::lines::{Fragment, LineReader, LogicalLine};
@@ -150,7 +150,7 @@ pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         warnings: Vec::new(),
         errors: Vec::new(),
     };
-    loop {
+    while parser.errors.len() < MOST_ERRORS {
         match parser.step() {
             Ok(true) => {}
             Ok(false) => break,
@@ -314,7 +314,7 @@ fn read_heredocs(node: &mut Node, reader: &mut LineReader<'_>) -> Result<(), Dia
     for mut heredoc in heredoc::announced_by(&node.text) {
         loop {
             let Some(line) = reader.next_line()? else {
-                return Err(unterminated(node, &heredoc));
+                return Err(unterminated(node, &heredoc, reader.text()));
             };
             node.lines.last = line.number;
             node.span.end = line.span().end;
@@ -333,28 +333,61 @@ fn read_heredocs(node: &mut Node, reader: &mut LineReader<'_>) -> Result<(), Dia
     Ok(())
 }
 
-fn unterminated(node: &Node, heredoc: &Heredoc) -> Diagnostic {
+fn unterminated(node: &Node, heredoc: &Heredoc, text: &str) -> Diagnostic {
     let dash = if heredoc.is_chomped { "-" } else { "" };
-    let message = format!(
-        "the here-document `<<{dash}{}` is never ended",
-        heredoc.name
-    );
-    let help = if heredoc.name.starts_with(|char: char| char.is_ascii_digit()) {
+    let name = &heredoc.name;
+    let message = format!("the here-document `<<{dash}{name}` is never ended");
+    let around = if heredoc.is_chomped {
+        "with nothing but tabs in front"
+    } else {
+        "without blanks around"
+    };
+    let help = if name.starts_with(|char: char| char.is_ascii_digit()) {
         "a blank before and behind `<<` makes a here-document even in arithmetic: write `$((1<<2))`"
             .to_owned()
-    } else if heredoc.is_chomped {
-        format!(
-            "end it with a line that is `{}`, with nothing but tabs in front",
-            heredoc.name
-        )
     } else {
-        format!(
-            "end it with a line that is exactly `{}`, without blanks around",
-            heredoc.name
-        )
+        format!("end it with a line that is `{name}`, {around}")
     };
-    let span = Span::new(node.span.start, node.span.end);
-    Diagnostic::error("unterminated-heredoc", Phase::Parse, span, message)
+    let place = announcement(node, heredoc, text).unwrap_or(node.span);
+    let error = Diagnostic::error("unterminated-heredoc", Phase::Parse, place, message)
         .within(node.lines)
-        .with_help(help)
+        .with_help(help);
+    match almost_terminator(node, heredoc, text) {
+        Some(line) => error.with_note(line, format!("was this to be `{name}`?")),
+        None => error,
+    }
+}
+
+/// Where `<<NAME` stands on the line.
+fn announcement(node: &Node, heredoc: &Heredoc, text: &str) -> Option<Span> {
+    let instruction = text.get(node.span.start..node.span.end)?;
+    let mut places = instruction.match_indices("<<");
+    places.find_map(|(at, _)| {
+        let behind = &instruction[at + 2..];
+        let name = behind.trim_start_matches(['-', ' ', '\t', '"', '\'', '\\']);
+        let quotes = behind.len() - name.len();
+        let length = 2
+            + quotes
+            + name
+                .starts_with(&heredoc.name)
+                .then_some(heredoc.name.len())?;
+        let start = node.span.start + at;
+        Some(Span::new(start, start + length))
+    })
+}
+
+/// The first line of the body that is the terminator but for blanks or case.
+fn almost_terminator(node: &Node, heredoc: &Heredoc, text: &str) -> Option<Span> {
+    let body = text.get(node.span.start..node.span.end)?;
+    let mut start = node.span.start;
+    // The first line is the instruction's own.
+    for (number, line) in body.split_inclusive('\n').enumerate() {
+        let trimmed = line.trim();
+        if number > 0 && !trimmed.is_empty() && trimmed.eq_ignore_ascii_case(&heredoc.name) {
+            let start = start + (line.len() - line.trim_start().len());
+            return Some(Span::new(start, start + trimmed.len()));
+        }
+        start += line.len();
+    }
+    None
 }

@@ -16,6 +16,7 @@ use crate::diagnostic::{Diagnostic, Phase};
 use crate::directive::DirectiveName;
 use crate::instruction::Program;
 use crate::source::Span;
+use crate::suggest::closest;
 
 /// A set of rules as users write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,8 +128,21 @@ impl CheckSettings {
             (None, None) => return Ok(Self::default()),
         };
         Self::parse(text).map_err(|reason| {
-            Diagnostic::error("invalid-check", Phase::Plan, span, reason.to_string())
-                .with_help("write `skip=RULE,RULE`, `skip=all`, `error=true` or `experimental=RULE`, with `;` between")
+            // The word itself, where the settings stand in the file.
+            let wrong = match &reason {
+                CheckSettingsError::UnknownOption { option } => option,
+                CheckSettingsError::NotBoolean { value } => value,
+            };
+            let place = match text.find(wrong.as_str()).filter(|_| given.is_none()) {
+                Some(at) => Span::new(span.start + at, span.start + at + wrong.len()),
+                None => span,
+            };
+            let error = Diagnostic::error("invalid-check", Phase::Plan, place, reason.to_string());
+            let name = wrong.split('=').next().unwrap_or_default().trim();
+            match closest(name, ["skip", "error", "experimental"]) {
+                Some(known) if known != name => error.with_help(format!("did you mean `{known}=`?")),
+                _ => error.with_help("write `skip=RULE,RULE`, `skip=all`, `error=true` or `experimental=RULE`, with `;` between"),
+            }
         })
     }
 

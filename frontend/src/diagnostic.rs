@@ -170,6 +170,9 @@ impl From<Diagnostic> for Errors {
     }
 }
 
+/// Nobody reads more errors of one file: behind this many nothing more is looked for, and hostile files stay cheap.
+pub(crate) const MOST_ERRORS: usize = 1_000;
+
 /// Errors so far, where the work goes on behind one.
 #[derive(Debug, Default)]
 pub(crate) struct Found(pub(crate) Vec<Diagnostic>);
@@ -181,6 +184,11 @@ impl Found {
             self.0.extend(errors.into().0);
             T::default()
         })
+    }
+
+    /// Whether there are more than anybody reads.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MOST_ERRORS
     }
 
     /// Whether an instruction on these lines is in error already: what else is wrong with it may follow from that.

@@ -4,7 +4,7 @@
 //! Quotes of both kinds and the escape character are removed while lexing, inside single quotes too.
 
 use crate::ast::Word;
-use crate::diagnostic::{Diagnostic, Errors, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::lines::Fragment;
 use crate::source::Span;
 use crate::suggest::closest;
@@ -83,15 +83,21 @@ pub(crate) struct Flags<'a> {
 impl<'a> Flags<'a> {
     /// Checks flags against what the instruction offers.
     pub(crate) fn check(words: &'a [Word], rules: &[FlagRule]) -> Result<Self, Errors> {
+        let mut found = Found::default();
+        let flags = Self::read(words, rules, &mut found);
+        found.into_result().map(|()| flags)
+    }
+
+    /// As [`Flags::check`], for who goes on with the flags that are right.
+    pub(crate) fn read(words: &'a [Word], rules: &[FlagRule], found: &mut Found) -> Self {
         let mut flags = Self::default();
-        let mut errors = Vec::new();
         for word in words {
             match flags.check_one(word, rules) {
                 Ok(given) => flags.given.push(given),
-                Err(error) => errors.push(error),
+                Err(error) => found.0.push(error),
             }
         }
-        Errors::of(errors).map(|()| flags)
+        flags
     }
 
     fn check_one(&self, word: &'a Word, rules: &[FlagRule]) -> Result<Given<'a>, Diagnostic> {

@@ -83,6 +83,28 @@ pub enum GitReferenceError {
     },
 }
 
+impl GitReferenceError {
+    /// The query key that was probably meant.
+    pub(crate) fn suggestion(&self) -> Option<&'static str> {
+        const KEYS: [&str; 10] = [
+            "ref",
+            "tag",
+            "branch",
+            "subdir",
+            "commit",
+            "checksum",
+            "keep-git-dir",
+            "submodules",
+            "mtime",
+            "fetch-by-commit",
+        ];
+        match self {
+            Self::UnknownKey { key } => crate::suggest::closest(key, KEYS),
+            _ => None,
+        }
+    }
+}
+
 /// Names and values behind `?`.
 type Query = Vec<(String, String)>;
 

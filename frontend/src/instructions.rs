@@ -82,6 +82,9 @@ fn check_partly(file: &Dockerfile) -> (Program, Vec<Diagnostic>) {
     // not behind another such error.
     let mut wants_stage = true;
     for node in &file.nodes {
+        if found.is_full() {
+            break;
+        }
         match typed(node) {
             Err(errors) => {
                 wants_stage &= !may_be_from(node);
@@ -169,10 +172,7 @@ fn unknown_instruction(node: &Node) -> Diagnostic {
     let word = &node.keyword;
     let help = match closest(&word.text, INSTRUCTIONS) {
         Some(known) => format!("did you mean `{known}`?"),
-        None => format!(
-            "if it belongs to the instruction above, end that one's line with the escape character; the instructions are {}",
-            INSTRUCTIONS.join(", ")
-        ),
+        None => "if it belongs to the instruction above, end that one's line with the escape character, mostly `\\`".to_owned(),
     };
     error(
         "unknown-instruction",
@@ -271,11 +271,18 @@ fn shell(node: &Node) -> Result<Vec<String>, Errors> {
     let shell = words(node).map_err(|errors| errors.map(with_help))?;
     if !node.is_json() {
         let text = &node.arguments.words()[0];
-        return Err(
-            error("shell-not-json", text.span, "SHELL takes a JSON array only")
-                .with_help(HELP)
-                .into(),
-        );
+        let error = error("shell-not-json", text.span, "SHELL takes a JSON array only");
+        let is_plain = |char: char| !char.is_control() && !"\"'\\[]".contains(char);
+        let help = if text.text.chars().all(is_plain) {
+            let words = text
+                .text
+                .split_whitespace()
+                .map(|word| format!("\"{word}\""));
+            format!("write `SHELL [{}]`", words.collect::<Vec<_>>().join(", "))
+        } else {
+            HELP.to_owned()
+        };
+        return Err(error.with_help(help).into());
     }
     Ok(shell)
 }
@@ -364,12 +371,7 @@ mod tests {
             ("FROM a\nENV a=b c", "missing-value", Parse, "c"),
             ("FROM a\nENV a=b \\\n =c", "blank-name", Instructions, "=c"),
             ("FROM a\nCMD [\"a\", 1]", "not-a-string", Parse, "1"),
-            (
-                "FROM a\nRUN <<B\nb",
-                "unterminated-heredoc",
-                Parse,
-                "RUN <<B\nb",
-            ),
+            ("FROM a\nRUN <<B\nb", "unterminated-heredoc", Parse, "<<B"),
             (
                 "FROM a\nRUN --network=nope b",
                 "invalid-flag-value",

@@ -102,6 +102,11 @@ impl<'a> LineReader<'a> {
         Ok(Some(line))
     }
 
+    /// The whole text.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Lines handed out so far.
     pub(crate) fn count(&self) -> usize {
         self.count

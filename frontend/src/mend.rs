@@ -57,21 +57,26 @@ pub fn mend(source: &Source, options: &PlanOptions) -> Mended {
 
 /// Makes the edits of all warnings whose places are still free; false if there are none.
 fn apply(mended: &mut Mended, warnings: &[Diagnostic]) -> bool {
-    let mut taken: Vec<&Edit> = Vec::new();
+    // Edits by the place where they end: what overlaps a place ends behind its start.
+    let mut taken: BTreeMap<(usize, usize), &Edit> = BTreeMap::new();
     for warning in warnings.iter().filter(|warning| !warning.edits.is_empty()) {
         let is_free = |edit: &Edit| {
-            let mut others = taken.iter().map(|other| other.span);
-            others.all(|other| edit.span.end <= other.start || other.end <= edit.span.start)
+            let next = taken.range((edit.span.start + 1, 0)..).next();
+            next.is_none_or(|(_, other)| other.span.start >= edit.span.end)
         };
         if warning.edits.iter().all(is_free) {
-            taken.extend(&warning.edits);
+            let edits = warning.edits.iter();
+            taken.extend(edits.map(|edit| ((edit.span.end, edit.span.start), edit)));
             *mended.count.entry(warning.code).or_default() += 1;
         }
     }
-    taken.sort_unstable();
-    for edit in taken.iter().rev() {
-        let range = edit.span.start..edit.span.end;
-        mended.text.replace_range(range, &edit.text);
+    let (mut text, mut end) = (String::with_capacity(mended.text.len()), 0);
+    for edit in taken.values() {
+        text.push_str(&mended.text[end..edit.span.start]);
+        text.push_str(&edit.text);
+        end = edit.span.end;
     }
+    text.push_str(&mended.text[end..]);
+    mended.text = text;
     !taken.is_empty()
 }

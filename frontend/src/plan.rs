@@ -113,10 +113,19 @@ pub fn check(
     if let Some((_, others)) = errors.split_first_mut() {
         others.sort_by_key(|error| error.span);
     }
+    let mut warnings = look.checks.into_list(inputs);
+    // Beside an error, a warning about the same instruction mostly says the same.
+    let lines = errors.iter().filter_map(|error| error.instruction_lines);
+    let lines: BTreeSet<_> = lines.collect();
+    warnings.retain(|warning| {
+        warning
+            .instruction_lines
+            .is_none_or(|of_warning| !lines.contains(&of_warning))
+    });
     Checked {
         needs: look.needs,
         errors,
-        warnings: look.checks.into_list(inputs),
+        warnings,
     }
 }
 

@@ -97,6 +97,13 @@ const ARCHITECTURES: &[&str] = &[
     "wasm",
 ];
 
+/// The operating system or architecture that a single word was probably meant to be.
+pub(crate) fn closest(word: &str) -> Option<&'static str> {
+    let known = SYSTEMS.iter().chain(ARCHITECTURES).copied();
+    let is_single = !word.contains('/');
+    is_single.then(|| crate::suggest::closest(word, known))?
+}
+
 impl Default for Platform {
     /// `linux/amd64`: for tests and as the placeholder before the builder says what it runs on.
     fn default() -> Self {

@@ -97,6 +97,14 @@ fn what_is_mended() {
     }
 }
 
+#[test]
+fn a_long_file_is_mended_in_bounded_time() {
+    let text = format!("FROM a\n{}", "ENV b c\nmaintainer d\n".repeat(10_000));
+    let mended = mend_and_check(&text);
+    assert_eq!(mended.matches("LABEL org.opencontainers").count(), 10_000);
+    assert_eq!(mended.matches("ENV b=c\n").count(), 10_000);
+}
+
 /// Files that have much to mend.
 fn file() -> impl Strategy<Value = String> {
     let value = prop::collection::vec(

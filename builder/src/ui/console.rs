@@ -106,10 +106,16 @@ impl Console {
         if matches!(self.mode, ProgressMode::Quiet | ProgressMode::RawJson) {
             return;
         }
-        let warnings = std::mem::take(&mut self.lock().warnings);
-        if !warnings.is_empty() {
-            write_stderr(&format!("\n{}\n", warnings.join("\n")));
+        let mut warnings = std::mem::take(&mut self.lock().warnings);
+        if warnings.is_empty() {
+            return;
         }
+        let more = warnings.len().saturating_sub(diagnostic::MOST_SHOWN);
+        warnings.truncate(diagnostic::MOST_SHOWN);
+        if more > 0 {
+            warnings.push(format!("and {more} more: `rbuild check` lists them all\n"));
+        }
+        write_stderr(&format!("\n{}\n", warnings.join("\n")));
     }
 
     /// The last lines of a step's output.

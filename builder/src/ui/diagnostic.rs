@@ -8,7 +8,7 @@ use super::ansi::clean_line;
 use super::terminal::Terminal;
 
 /// Most diagnostics that are shown of one file: whoever has more begins with these.
-const MOST_SHOWN: usize = 20;
+pub(crate) const MOST_SHOWN: usize = 20;
 
 /// Widest line of source where there is no terminal, in columns; what is wider is clipped around the place.
 const WIDTH_OF_FILES: usize = 140;
@@ -69,8 +69,6 @@ pub(crate) fn render(diagnostic: &Diagnostic, source: &Source, terminal: Termina
             .annotation(window.annotation(AnnotationKind::Primary, diagnostic.span, &label))
             .annotations(notes);
         group = group.element(snippet);
-    } else {
-        group = group.element(annotate_snippets::Origin::path(source.name()));
     }
     let help = diagnostic.help.as_deref().map(clean);
     if let Some(help) = &help {

@@ -3,7 +3,7 @@
 use super::{ErrorCode, Example, example};
 
 /// All codes of errors, sorted by name.
-pub const ERROR_CODES: [ErrorCode; 49] = [
+pub const ERROR_CODES: [ErrorCode; 50] = [
     ErrorCode {
         name: "blank-name",
         summary: "a name before `=` is missing",
@@ -64,7 +64,7 @@ pub const ERROR_CODES: [ErrorCode; 49] = [
     ErrorCode {
         name: "expansion",
         summary: "variables of a word can't be expanded",
-        why: "Quotes have to be closed, `${` needs its `}`, and only the substitutions of the language exist. `${NAME:?words}` fails on purpose.",
+        why: "Quotes have to be closed, `${` needs its `}`, and only the substitutions of the language exist.",
         example: example(
             "FROM scratch\nENV A=${B%%\n",
             "FROM scratch\nENV B=x.y\nENV A=${B%%.*}\n",
@@ -318,6 +318,15 @@ pub const ERROR_CODES: [ErrorCode; 49] = [
         example: example(
             "# escape=`\n# escape=`\nFROM scratch\n",
             "# escape=`\nFROM scratch\n",
+        ),
+    },
+    ErrorCode {
+        name: "required-variable",
+        summary: "a variable that must have a value has none",
+        why: "`${NAME:?words}` and `${NAME?words}` end the build on purpose when the variable is not set; the words are the author's.",
+        example: example(
+            "FROM scratch\nARG VERSION\nLABEL version=${VERSION:?}\n",
+            "FROM scratch\nARG VERSION=1\nLABEL version=${VERSION:?}\n",
         ),
     },
     ErrorCode {

@@ -41,9 +41,10 @@ pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Errors> {
             .into()),
         },
         "CMD" => {
-            let flags = Flags::check(&node.flags, &FLAGS)?;
+            let mut found = Found::default();
+            let flags = Flags::read(&node.flags, &FLAGS, &mut found);
             if command.is_empty() {
-                return Err(error(
+                found.0.push(error(
                     "missing-argument",
                     kind.span,
                     "HEALTHCHECK CMD needs a command",
@@ -51,11 +52,9 @@ pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Errors> {
                 .with_label("nothing follows")
                 .with_help(
                     "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off",
-                )
-                .into());
+                ));
             }
             let words = command.iter().map(|word| word.text.clone());
-            let mut found = Found::default();
             let check = Healthcheck::Command {
                 command: if node.is_json() {
                     CommandLine::Exec(words.collect())
@@ -91,8 +90,12 @@ fn interval(flags: &Flags<'_>, name: &str) -> Result<i64, Diagnostic> {
         return Ok(0);
     };
     let nanoseconds = duration::parse(value).map_err(|reason| {
-        error("invalid-duration", span, format!("{reason} for `--{name}`"))
-            .with_help("write numbers with units, such as `30s`, `1m30s` or `500ms`; units are ns, us, ms, s, m and h")
+        let error = error("invalid-duration", span, reason.to_string());
+        if value.bytes().all(|byte| byte.is_ascii_digit()) {
+            error.with_help(format!("did you mean `--{name}={value}s`?"))
+        } else {
+            error.with_help("write numbers with units, such as `30s`, `1m30s` or `500ms`; units are ns, us, ms, s, m and h")
+        }
     })?;
     if nanoseconds != 0 && nanoseconds < MIN_NANOSECONDS {
         return Err(error(

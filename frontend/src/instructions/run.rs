@@ -18,8 +18,8 @@ const FLAGS: [FlagRule; 4] = [
 
 /// Types a `RUN`.
 pub(super) fn run(node: &Node) -> Result<RunInstruction, Errors> {
-    let flags = Flags::check(&node.flags, &FLAGS)?;
     let mut found = Found::default();
+    let flags = Flags::read(&node.flags, &FLAGS, &mut found);
     for (mount, span) in flags.list("mount") {
         found.or_default(check_mount(mount, span));
     }

@@ -59,6 +59,13 @@ fn stray_word(base: &Word, stray: &Word, rest: &[Word]) -> Diagnostic {
             stray,
             format!("did you mean `FROM {} AS {}`?", base.text, name.text),
         ),
+        [] if is_stage_name(&stray.text.to_lowercase()) => (
+            stray,
+            format!(
+                "to name the stage, write `FROM {} AS {}`; a comment needs a line of its own",
+                base.text, stray.text
+            ),
+        ),
         _ => (
             stray,
             "write `FROM image` or `FROM image AS name`; a comment needs a line of its own"

@@ -29,7 +29,7 @@ const ADD_FLAGS: [FlagRule; 7] = [
 /// Types a `COPY`.
 pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Errors> {
     let mut found = Found::default();
-    let flags = found.or_default(Flags::check(&node.flags, &COPY_FLAGS));
+    let flags = Flags::read(&node.flags, &COPY_FLAGS, &mut found);
     let copy = CopyInstruction {
         transfer: found.or_default(transfer(node, &flags)),
         from: flags.text("from"),
@@ -41,7 +41,7 @@ pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Errors> {
 /// Types an `ADD`.
 pub(super) fn add(node: &Node) -> Result<AddInstruction, Errors> {
     let mut found = Found::default();
-    let flags = found.or_default(Flags::check(&node.flags, &ADD_FLAGS));
+    let flags = Flags::read(&node.flags, &ADD_FLAGS, &mut found);
     let add = AddInstruction {
         transfer: found.or_default(transfer(node, &flags)),
         checksum: flags.text("checksum"),

@@ -101,8 +101,13 @@ impl Checks {
             return;
         }
         let warning = warning.within(place.lines);
-        // Words of one instruction often share a mistake.
-        if !self.warnings.contains(&warning) {
+        // Words of one instruction often share a mistake; those of one instruction stand together.
+        let lines = warning.instruction_lines;
+        let of_instruction = self.warnings.iter().rev();
+        let mut of_instruction =
+            of_instruction.take_while(|other| other.instruction_lines == lines);
+        let is_known = of_instruction.any(|other| *other == warning);
+        if !is_known {
             self.warnings.push(warning);
         }
     }

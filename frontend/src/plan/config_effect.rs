@@ -143,7 +143,11 @@ impl Evaluator<'_, '_> {
             CommandLine::Exec(words) => words.clone(),
             CommandLine::Shell(text) => {
                 if self.state.image.config.shell.is_empty() {
-                    let message = format!("{keyword} in shell form keeps signals from the program");
+                    let message = if text.starts_with('[') {
+                        format!("this is no JSON array, so {keyword} hands it to a shell as it is")
+                    } else {
+                        format!("{keyword} in shell form keeps signals from the program")
+                    };
                     let span = self.inputs.place_of(instruction.span, text);
                     let place = Place::from(instruction).at(span);
                     self.checks.warn("JSONArgsRecommended", place, message);
@@ -225,7 +229,7 @@ impl Evaluator<'_, '_> {
                         let error = self
                             .inputs
                             .error_at("invalid-port", instruction, word, message)
-                            .with_help("write `80`, `53/udp` or `8000-8010`");
+                            .with_help("ports look like `80`, `53/udp` or `8000-8010`; protocols are tcp, udp and sctp");
                         found.0.push(error);
                         continue;
                     }

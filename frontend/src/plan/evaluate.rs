@@ -70,6 +70,9 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         // A trigger that could not be read may have set something.
         self.state.is_certain &= !found.has(self.head().stage.lines);
         for planned in instructions {
+            if found.is_full() {
+                break;
+            }
             let Err(errors) = self.apply(planned) else {
                 continue;
             };
@@ -96,13 +99,15 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 .0
                 .iter()
                 .any(|error| error.code == "circular-dependency");
+        // A substitution that is none does not depend on any value.
+        let is_of_the_text = errors.iter().all(|error| error.code == "expansion");
         let text = self.inputs.program.source.text();
         let place = instruction.span.start..instruction.span.end;
         let has_variables =
             || planned.is_trigger || text.get(place).is_some_and(|text| text.contains('$'));
         is_of_circle
             || !planned.is_trigger && found.has(instruction.lines)
-            || !self.state.is_certain && has_variables()
+            || !self.state.is_certain && !is_of_the_text && has_variables()
     }
 
     fn head(&self) -> &'b StageHead<'a> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Inputs;
 use super::checks::{Checks, Place};
 use super::variables::Variables;
-use crate::diagnostic::{Diagnostic, Found};
+use crate::diagnostic::{Diagnostic, Found, MOST_ERRORS};
 use crate::graph::BuildArgument;
 use crate::instruction::{Instruction, InstructionKind, description_of};
 use crate::reference::Reference;
@@ -44,7 +44,7 @@ impl GlobalScope {
         }
         let is_certain = inputs.program.is_whole && errors.is_empty();
         let (broken, errors): (_, Vec<Diagnostic>) = errors.into_iter().unzip();
-        found.0.extend(errors);
+        found.0.extend(errors.into_iter().take(MOST_ERRORS));
         Self {
             arguments: arguments(inputs, &variables),
             variables,
@@ -80,6 +80,16 @@ impl GlobalScope {
     /// The known name closest to one that isn't.
     pub(super) fn closest(&self, name: &str) -> Option<&str> {
         crate::suggest::closest(name, self.declared.iter().map(String::as_str))
+    }
+
+    /// The way out for a variable without a value.
+    pub(super) fn help_for(&self, name: &str) -> String {
+        match self.closest(name).filter(|_| !self.declared.contains(name)) {
+            Some(known) => format!("`{name}` has no value: did you mean `{known}`?"),
+            None => format!(
+                "`{name}` has no value: give its ARG before the first FROM a default, or pass `--build-arg {name}=…`"
+            ),
+        }
     }
 
     /// The first variable of an expanded word that has no value or an empty one.
@@ -127,7 +137,11 @@ pub(super) fn expansion_error(
     error: &word::WordError,
 ) -> Diagnostic {
     let span = inputs.place_of(place, text);
-    let diagnostic = super::error("expansion", span, format!("can't expand `{text}`: {error}"));
+    let code = match error {
+        word::WordError::Required { .. } => "required-variable",
+        _ => "expansion",
+    };
+    let diagnostic = super::error(code, span, format!("can't expand `{text}`: {error}"));
     match error.help() {
         Some(help) => diagnostic.with_help(help),
         None => diagnostic,

@@ -23,9 +23,7 @@ impl Ports {
         let (range, protocol) = container.split_once('/').unwrap_or((container, ""));
         let protocol = if protocol.is_empty() { "tcp" } else { protocol };
         if !matches!(protocol.to_lowercase().as_str(), "tcp" | "udp" | "sctp") {
-            return Err(format!(
-                "`{protocol}` is not a protocol: `tcp`, `udp` and `sctp` are"
-            ));
+            return Err(format!("`{protocol}` is not a protocol"));
         }
         let bare = address
             .strip_prefix('[')

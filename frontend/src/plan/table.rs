@@ -88,10 +88,14 @@ impl<'a> StageTable<'a> {
             contexts,
         };
         for (index, stage) in inputs.program.stages.iter().enumerate() {
-            let head = table.head(stage, global, checks).unwrap_or_else(|error| {
-                found.0.push(error.within(stage.lines));
+            let head = if found.is_full() {
                 StageHead::unknown(stage)
-            });
+            } else {
+                table.head(stage, global, checks).unwrap_or_else(|error| {
+                    found.0.push(error.within(stage.lines));
+                    StageHead::unknown(stage)
+                })
+            };
             table.heads.push(head);
             if let Some(name) = &stage.name {
                 table.by_name.insert(name, index);
@@ -111,13 +115,9 @@ impl<'a> StageTable<'a> {
             return Ok(StageHead::unknown(stage));
         }
         // A name that came out wrong is most often one whose variable has no value.
-        let blame_variable = |error: Diagnostic| {
-            match global.without_value(&expansion) {
-            Some(name) => error.with_help(format!(
-                "`{name}` has no value: give its ARG before the first FROM a default, or pass `--build-arg {name}=…`"
-            )),
+        let blame_variable = |error: Diagnostic| match global.without_value(&expansion) {
+            Some(name) => error.with_help(global.help_for(name)),
             None => error,
-        }
         };
         let base = &expansion.text;
         if base.is_empty() {
@@ -181,7 +181,10 @@ impl<'a> StageTable<'a> {
             let error = super::error("invalid-platform", span, message);
             match help() {
                 Some(known) => error.with_help(format!("did you mean `${known}`?")),
-                None => error.with_help("write it as `linux/amd64`, or use `$BUILDPLATFORM`"),
+                None => match crate::platform::closest(&expansion.text) {
+                    Some(known) => error.with_help(format!("did you mean `{known}`?")),
+                    None => error.with_help("write it as `linux/amd64`, or use `$BUILDPLATFORM`"),
+                },
             }
         };
         if expansion.text.is_empty() {
@@ -224,10 +227,11 @@ impl<'a> StageTable<'a> {
                         "stages are named in lower case: write `{}`",
                         name.to_lowercase()
                     )),
-                    (_, Some(known)) => diagnostic.with_help(format!("did you mean `{known}`?")),
-                    (ReferenceError::UpperCase { .. }, None) => {
-                        diagnostic.with_help("write it in lower case")
+                    (ReferenceError::UpperCase { repository }, _) => {
+                        let lower = name.replacen(&repository, &repository.to_lowercase(), 1);
+                        diagnostic.with_help(format!("names are in lower case: write `{lower}`"))
                     }
+                    (_, Some(known)) => diagnostic.with_help(format!("did you mean `{known}`?")),
                     _ => diagnostic.with_help(
                         "an image name looks like `debian:12` or `ghcr.io/owner/name:tag`",
                     ),
@@ -302,8 +306,13 @@ impl<'a> StageTable<'a> {
                 }
                 return found.map(Origin::Stage).ok_or_else(|| {
                     let last = self.heads.len() - 1;
-                    error("unknown-stage", format!("there is no stage number {name}"))
-                        .with_help(format!("the stages of this file are numbered 0 to {last}"))
+                    let numbers = match last {
+                        0 => "this file has one stage, number 0".to_owned(),
+                        last => format!("the stages of this file are numbered 0 to {last}"),
+                    };
+                    error("unknown-stage", format!("there is no stage number {name}")).with_help(
+                        format!("{numbers}; a name stays right when stages are added"),
+                    )
                 });
             }
         }
@@ -328,9 +337,12 @@ impl<'a> StageTable<'a> {
             for instruction in counted {
                 for from in sources_of(instruction) {
                     match self.origin(instruction, from.as_name()) {
-                        Ok(Origin::Stage(index)) => needed.push((index, Place::from(instruction))),
-                        Ok(_) => {}
-                        Err(error) => found.0.push(error),
+                        Ok(Origin::Stage(index)) => {
+                            let span = self.place_of_from(instruction, from.as_name());
+                            needed.push((index, Place::from(instruction).at(span)));
+                        }
+                        Err(error) if !found.is_full() => found.0.push(error),
+                        Ok(_) | Err(_) => {}
                     }
                 }
             }

@@ -314,14 +314,15 @@ fn parse_git(
 ) -> Result<Option<GitReference>, Diagnostic> {
     match GitReference::parse(path) {
         Ok(git) => Ok(git.filter(|git| !git.is_ambiguous)),
-        Err(error) => Err(evaluator
-            .inputs
-            .error_at(
-                "invalid-git-reference",
-                instruction,
-                path,
-                error.to_string(),
-            )
-            .with_help("a git reference looks like `https://host/name.git?tag=v1&subdir=dir`")),
+        Err(error) => {
+            let (code, message) = ("invalid-git-reference", error.to_string());
+            let diagnostic = evaluator.inputs.error_at(code, instruction, path, message);
+            Err(match error.suggestion() {
+                Some(known) => diagnostic.with_help(format!("did you mean `{known}`?")),
+                None => diagnostic.with_help(
+                    "a git reference looks like `https://host/name.git?tag=v1&subdir=dir`",
+                ),
+            })
+        }
     }
 }

@@ -60,11 +60,16 @@ fn errors_point_at_their_cause() {
             "$X",
             "AS name",
         ),
-        ("FROM a\nCOPY --from=3 a b", "unknown-stage", "3", "0 to 0"),
+        (
+            "FROM a\nCOPY --from=3 a b",
+            "unknown-stage",
+            "3",
+            "one stage",
+        ),
         (
             "FROM a AS b\nCOPY --from=b a b",
             "circular-dependency",
-            "COPY --from=b a b",
+            "b",
             "before",
         ),
         (
@@ -107,7 +112,7 @@ fn errors_point_at_their_cause() {
             "FROM a\nEXPOSE 80/icmp",
             "invalid-port",
             "80/icmp",
-            "53/udp",
+            "protocols are",
         ),
         (
             "FROM a\nSTOPSIGNAL SIGTREM",
@@ -214,6 +219,14 @@ fn all_independent_errors_are_told_the_references_first() {
             &[("expansion", 1), ("invalid-port", 5)],
         ),
         (
+            "FROM a\nARG P=${Q:?}\nENV R=${P\nHEALTHCHECK --timout=1 --interval=5 CMD x\n",
+            &[
+                ("unknown-flag", 4),
+                ("expansion", 3),
+                ("invalid-duration", 4),
+            ],
+        ),
+        (
             "FROM a\nENV P=\"x\nEXPOSE $P\nVOLUME $P\nSTOPSIGNAL x\n",
             &[("expansion", 2), ("invalid-signal", 5)],
         ),
@@ -251,5 +264,20 @@ fn all_independent_errors_are_told_the_references_first() {
     ];
     for (text, expected) in table {
         assert_eq!(&all_errors(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn hostile_files_end_in_few_errors() {
+    for line in [
+        "NOPE\n",
+        "CMD [1]\n",
+        "EXPOSE x\n",
+        "FROM A:b:c\n",
+        "COPY --from=9 a b\n",
+    ] {
+        let errors = all_errors(&format!("FROM a\n{}", line.repeat(5_000)));
+        // Every instruction may bring a few; every kind of look ends by itself.
+        assert!(errors.len() <= 3 * crate::diagnostic::MOST_ERRORS, "{line}");
     }
 }

@@ -185,6 +185,14 @@ async fn build_in(
     let exports = workspace
         .unless_cancelled(export(workspace, &images))
         .await?;
+    if workspace.caches.publishes() {
+        let exporter = Exporter {
+            sources: workspace.images.clone(),
+        };
+        let published = Box::pin(workspace.caches.publish(&exporter, &workspace.lease));
+        let cancelled = workspace.cancel.run_until_cancelled(published).await;
+        cancelled.ok_or(BuildError::Interrupted)?;
+    }
     Ok(outcome(&images, &exports, counts))
 }
 

@@ -6,6 +6,7 @@
 //! Nothing here prints: words for people go through [`crate::ui`].
 
 mod args;
+mod cache;
 mod call;
 mod checking;
 mod commands;

@@ -43,6 +43,7 @@ pub mod manifest;
 pub mod options;
 pub mod pull;
 pub mod registry;
+mod remote;
 mod run_image;
 mod select;
 mod solve;

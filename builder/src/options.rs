@@ -35,6 +35,10 @@ pub struct BuildOptions {
     pub ignores_cache: bool,
     /// `--no-cache-filter`
     pub ignores_cache_of: Vec<String>,
+    /// `--cache-from`, tried in order.
+    pub cache_from: Vec<CacheSource>,
+    /// `--cache-to`
+    pub cache_to: Vec<CacheTarget>,
     /// `--pull`
     pub pull: PullPolicy,
     /// `--network`
@@ -55,6 +59,49 @@ pub struct BuildOptions {
     pub source_date_epoch: Option<i64>,
     /// Steps that may run at once; none is the number of CPUs.
     pub max_parallelism: Option<usize>,
+}
+
+/// A cache that results are looked up in: `--cache-from`.
+#[derive(Clone, Debug)]
+pub struct CacheSource {
+    /// As typed, for messages.
+    pub text: String,
+    /// Where it is.
+    pub kind: CacheKind,
+}
+
+/// A cache that results are kept in: `--cache-to`.
+#[derive(Clone, Debug)]
+pub struct CacheTarget {
+    /// As typed, for messages.
+    pub text: String,
+    /// Where it is.
+    pub kind: CacheKind,
+    /// `mode=`
+    pub mode: CacheMode,
+    /// `compression=` of layers made here.
+    pub compression: OutputCompression,
+    /// `compression-level=`
+    pub compression_level: Option<i32>,
+}
+
+/// `type=` of a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheKind {
+    /// `type=local`: a directory.
+    Directory(PathBuf),
+    /// A type that this version does not have: told of, and left out.
+    Unknown(String),
+}
+
+/// `mode=` of a cache that results are kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Steps whose layers are the image's.
+    #[default]
+    Min,
+    /// All steps.
+    Max,
 }
 
 /// Where the main context comes from.

@@ -10,6 +10,7 @@
 //! store under the name and platform, so the next build needs no network (but with `--pull`).
 
 mod blobs;
+mod cached;
 mod error;
 mod layers;
 
@@ -26,6 +27,7 @@ use rbuild_frontend::reference::Reference;
 use rbuild_runner::Spawner;
 
 pub(crate) use self::blobs::keep_document;
+use self::cached::CacheOrigin;
 pub use self::error::PullError;
 use crate::blocking;
 use crate::layout::Layout;
@@ -83,6 +85,7 @@ enum BaseLayers {
 enum Origin {
     Registry(Reference),
     Layout(Arc<Layout>),
+    Cache(CacheOrigin),
 }
 
 impl Origin {
@@ -95,6 +98,7 @@ impl Origin {
                     std::path::absolute(layout.path()).unwrap_or_else(|_| layout.path().to_owned());
                 format!("{LAYOUT_SCHEME}{}", path.display())
             }
+            Self::Cache(cache) => format!("the cache {}", cache.backend.title()),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Ends early on the first error: the others are cancelled and waited for, so that nothing outlives the build.
 
+mod caches;
 pub(crate) mod decide;
 mod explain;
 mod inputs;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use rbuild_cache::{Chain, Lookup, SnapshotId, StepKey};
+use rbuild_cache::{Chain, Lookup, SnapshotId, StepKey, StepRecord};
 use rbuild_frontend::graph::{Graph, Operation, StepIndex};
 use tokio::sync::Semaphore;
 
 use crate::build::Workspace;
 use crate::error::BuildError;
 use crate::event::{Event, StepId, StepOutcome};
+use crate::remote::Found;
 use decide::{Decision, Fate};
 pub(crate) use inputs::{Prepared, Reading, dependencies, sources};
 pub(crate) use step::Made;
@@ -67,6 +69,10 @@ pub(crate) struct Solver {
     counts: Mutex<StepCounts>,
     /// What was missing of records that were forgotten. Held for single insertions only.
     lost: Mutex<BTreeMap<StepIndex, SnapshotId>>,
+    /// What was found under definition keys. Held for single changes only, and so is `remote`.
+    known: Mutex<BTreeMap<StepIndex, Option<StepRecord>>>,
+    /// Which of those are a cache's, their layers not fetched.
+    remote: Mutex<BTreeMap<StepIndex, Found>>,
     /// The first failure.
     failure: Mutex<Option<BuildError>>,
 }
@@ -96,12 +102,11 @@ impl Solver {
             permits: Semaphore::new(workspace.max_parallelism()),
             counts: Mutex::default(),
             lost: Mutex::default(),
+            known: Mutex::default(),
+            remote: Mutex::default(),
             failure: Mutex::default(),
         });
-        let decision = {
-            let solver = Arc::clone(&solver);
-            workspace.blocking(move || solver.decide(target)).await
-        };
+        let decision = solver.decide(target).await;
         solver.tell_of_cached(&decision);
         let result = solver.spawn(&decision, target).await;
         // Nothing outlives the build: after a failure the others see the token and end.
@@ -117,21 +122,20 @@ impl Solver {
             .map_err(|Stopped| BuildError::Interrupted)
     }
 
-    fn decide(&self, target: StepIndex) -> Decision {
-        decide::decide(&self.graph, target, |index| {
-            // A record that can't be read is a miss: the step runs again, which is always right.
-            match self.workspace.lease.look_up(&self.definition_keys[index.0]) {
-                Ok(Lookup::Lost(snapshot)) => {
-                    lock(&self.lost).insert(index, snapshot);
-                    None
-                }
-                Ok(found) => found.found(),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look up a step record");
-                    None
-                }
+    /// The store's record of a step's definition key. One that can't be read is a miss: the step runs again, which is
+    /// always right.
+    fn stored_record(&self, index: StepIndex) -> Option<StepRecord> {
+        match self.workspace.lease.look_up(&self.definition_keys[index.0]) {
+            Ok(Lookup::Lost(snapshot)) => {
+                lock(&self.lost).insert(index, snapshot);
+                None
             }
-        })
+            Ok(found) => found.found(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up a step record");
+                None
+            }
+        }
     }
 
     fn tell_of_cached(&self, decision: &Decision) {
@@ -140,6 +144,7 @@ impl Solver {
             if decision.is_cached(index) && !matches!(step.operation, Operation::Image(_)) {
                 if let Some(record) = decision.record_of(index) {
                     self.note_record(index, record);
+                    self.note_for_caches(index, self.keys_of_record(index, record), record);
                 }
                 self.finished_from_cache(index);
             }

@@ -49,6 +49,18 @@ impl Tasks {
         }
     }
 
+    /// A task that nobody hears of: part of another.
+    pub(crate) fn silent() -> Task {
+        Task {
+            sink: Arc::new(|_| ()),
+            number: 0,
+            started: Instant::now(),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            is_open: false,
+        }
+    }
+
     /// Says something that is to be known once per build.
     pub fn notice(&self, text: impl Into<String>) {
         (self.sink)(Event::Notice(text.into()));

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend;
 mod blob;
 mod cache_mount;
 mod db;
@@ -30,6 +31,7 @@ mod store;
 mod tree;
 mod usage;
 
+pub use backend::{BackendError, CacheBackend, CachedLayer, CachedStep, DirectoryBackend};
 pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
 pub use cache_mount::{CacheMountError, CacheMountGuard, CacheMountId, Sharing};
 pub use db::{DbError, is_full_disk};

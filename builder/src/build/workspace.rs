@@ -22,6 +22,7 @@ use crate::keys::{BaseId, Settings};
 use crate::options::{BuildOptions, DockerfileSource};
 use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient};
+use crate::remote::Caches;
 use crate::tasks::Tasks;
 use crate::tree::layered::LayeredTree;
 
@@ -51,6 +52,7 @@ pub(crate) struct Workspace {
     /// `SOURCE_DATE_EPOCH` in seconds.
     pub(crate) source_date_epoch: Option<i64>,
     pub(crate) images: ImageSources,
+    pub(crate) caches: Caches,
     /// Base images that were looked up in this build: a tag means one image in one build.
     resolved: Mutex<BTreeMap<ImageRequest, Arc<ResolvedBase>>>,
     /// Snapshots that were looked at in this build. Held for single insertions only.
@@ -99,6 +101,7 @@ impl Workspace {
             Some(recorder) => recorder.sink(events),
             None => events,
         };
+        let caches = Caches::open(&options.cache_from, &options.cache_to, Arc::clone(&events));
         let images = ImageSources {
             store: store.clone(),
             spawner: spawner.clone(),
@@ -121,6 +124,7 @@ impl Workspace {
             resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
             source_date_epoch,
             images,
+            caches,
             resolved: Mutex::default(),
             checked: Mutex::default(),
             trees: Mutex::default(),

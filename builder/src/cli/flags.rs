@@ -92,9 +92,6 @@ impl TabledFlag {
 const LIMITS: &str = "resource limits of steps are not implemented yet";
 const LIMITS_INSTEAD: &str =
     "limit the whole build from outside: `systemd-run --scope -p MemoryMax=2G rbuild …`";
-const REMOTE_CACHE: &str = "remote caches are not implemented yet";
-const REMOTE_CACHE_INSTEAD: &str =
-    "keep the store between runs: save and restore the directory of `--root`";
 
 /// All of them, sorted by name.
 pub(crate) const TABLE: &[TabledFlag] = &[
@@ -112,8 +109,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
         "check the sizes that `rbuild images` prints",
     ),
     no_effect("builder", true, "there is one builder: this process"),
-    refused("cache-from", true, REMOTE_CACHE, REMOTE_CACHE_INSTEAD),
-    refused("cache-to", true, REMOTE_CACHE, REMOTE_CACHE_INSTEAD),
     refused("cgroup-parent", true, LIMITS, LIMITS_INSTEAD),
     no_effect(
         "compress",

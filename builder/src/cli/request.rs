@@ -15,6 +15,7 @@ use rbuild_frontend::reference::Reference;
 use super::args::{
     BuildArgs, CacheArgs, CheckArgs, DisplayArgs, InputArgs, OutputArgs, SandboxArgs,
 };
+use super::cache::{parse_source, parse_target};
 use super::call::Call;
 use super::error::UsageError;
 use super::output::parse_output;
@@ -332,6 +333,12 @@ fn cache(args: &CacheArgs, options: &mut BuildOptions) -> Result<(), UsageError>
         .cloned()
         .collect();
     options.no_stat_cache = args.no_stat_cache;
+    for text in &args.cache_from {
+        options.cache_from.push(parse_source(text)?);
+    }
+    for text in &args.cache_to {
+        options.cache_to.push(parse_target(text)?);
+    }
     options.pull = pull_policy(args.pull.as_deref())?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | `files SOURCE` | digest of a file list |
 //! | `parent`, `base image NAME`, `below` | content chain; digest of the image; the step below, for people |
 //! | `ran-in` | the log of the run that made the record: build and step |
+//! | `result-key` | the key that the parts led to |
 //!
 //! Long values are shortened to their beginning and a digest.
 
@@ -37,6 +38,9 @@ pub(crate) const BELOW: &str = "below";
 
 /// Name of the log of the run that made the record.
 pub(crate) const RAN_IN: &str = "ran-in";
+
+/// The result key, for caches that the record is copied to when only its definition key is known.
+pub(crate) const RESULT_KEY: &str = "result-key";
 
 /// Begins the value of a part that must not be shown.
 const HIDDEN: &str = "hidden:";
@@ -91,7 +95,7 @@ impl<'name> PartName<'name> {
         match name {
             INSTRUCTION => Self::Instruction,
             PARENT => Self::Parent,
-            BELOW | RAN_IN => Self::Bookkeeping,
+            BELOW | RAN_IN | RESULT_KEY => Self::Bookkeeping,
             _ if name.starts_with(BASE_IMAGE) => Self::BaseImage,
             _ if name.starts_with("stands-on-") => Self::Bookkeeping,
             _ if SPELT.contains(&name) => Self::Spelt,

@@ -5,7 +5,9 @@ use std::io;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_spec::image::Digest;
-use rbuild_cache::{BlobInfo, BlobWriter, DiffId, Layer, Lease, PackParameters, PackedBlob};
+use rbuild_cache::{
+    BlobInfo, BlobWriter, CachedLayer, Chain, DiffId, Layer, Lease, PackParameters, PackedBlob,
+};
 use rbuild_runner::job::{Compression, PackJob};
 
 use super::document::Descriptor;
@@ -14,7 +16,7 @@ use crate::blocking;
 use crate::image::BuiltImage;
 use crate::manifest::{media, oci_layer_type, parse_digest};
 use crate::options::{Output, OutputCompression};
-use crate::tasks::Task;
+use crate::tasks::{Task, Tasks};
 
 /// Version of the runner's layer writer and compressors, part of what a packed blob is found by: it goes up whenever one
 /// of them gives other bytes for the same snapshot.
@@ -123,6 +125,41 @@ impl Exporter {
             .buffered(PACKED_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// Makes a chain's layers present as blobs for a cache, lowest first: those of pulled images as they came.
+    pub(crate) async fn ship_for_cache(
+        &self,
+        chain: &Chain,
+        output: &Output,
+        lease: &Lease,
+    ) -> Result<Vec<CachedLayer>, ExportError> {
+        let packing = Packing::of(output, None);
+        let task = Tasks::silent();
+        let mut shipped = Vec::with_capacity(chain.0.len());
+        for (position, layer) in chain.0.iter().enumerate() {
+            let original = self.sources.original(&layer.diff_id, lease).await?;
+            let (origins, descriptor) = if let Some(original) = original {
+                let media_type = oci_layer_type(&original.media_type);
+                let descriptor = Descriptor::new(media_type, original.digest, original.size);
+                (Some(original.locations), descriptor)
+            } else {
+                let packed = self.packed_layer(position + 1, layer, packing, lease, &task);
+                (None, packed.await?.descriptor)
+            };
+            shipped.push(CachedLayer {
+                diff_id: layer.diff_id.as_digest().clone(),
+                content: layer.content.to_string(),
+                tar_size: layer.tar_size,
+                created: layer.created,
+                created_nanos: layer.created_nanos,
+                blob: descriptor.digest,
+                size: descriptor.size,
+                media_type: descriptor.media_type,
+                origins,
+            });
+        }
+        Ok(shipped)
     }
 
     async fn original_layer(

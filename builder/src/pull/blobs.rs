@@ -78,6 +78,27 @@ impl ImageSources {
                 })
                 .await?;
             }
+            Origin::Cache(cache) => {
+                let (backend, lease) = (Arc::clone(&cache.backend), lease.clone());
+                let (size, task) = (descriptor.size(), Arc::clone(task));
+                blocking::run(move || {
+                    let mut writer = lease.blob_writer()?;
+                    let fetched = backend.fetch(&digest, size, &mut writer);
+                    fetched.map_err(|error| PullError::Cache {
+                        digest: digest.clone(),
+                        source: Box::new(error),
+                    })?;
+                    task.advance(size);
+                    let committed = writer.commit(Some(&digest));
+                    committed.map_err(|error| PullError::Blob {
+                        digest,
+                        location,
+                        source: Box::new(error),
+                    })?;
+                    Ok::<_, PullError>(())
+                })
+                .await?;
+            }
             Origin::Layout(layout) => {
                 let (layout, descriptor, lease) =
                     (Arc::clone(layout), descriptor.clone(), lease.clone());

@@ -85,6 +85,15 @@ pub enum PullError {
         #[source]
         source: Box<BlobError>,
     },
+    /// A cache could not give a blob.
+    #[error("cannot get blob `{digest}`")]
+    Cache {
+        /// Which blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: Box<rbuild_cache::BackendError>,
+    },
     /// A layer could not be read out of a layout.
     #[error("cannot copy layer `{digest}` from `{location}`")]
     CopyBlob {

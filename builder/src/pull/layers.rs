@@ -98,13 +98,13 @@ impl ImageSources {
         wanted: &[Wanted<'_>],
         origin: &Origin,
     ) -> Result<Vec<Option<Layer>>, PullError> {
-        let facts: Vec<(DiffId, ChainId, OriginalBlob)> = wanted
+        let facts: Vec<(DiffId, ChainId, Option<OriginalBlob>)> = wanted
             .iter()
             .map(|wanted| {
                 (
                     wanted.diff_id.clone(),
                     wanted.chain_id.clone(),
-                    original_of(wanted.descriptor, origin),
+                    original_of(wanted, origin),
                 )
             })
             .collect();
@@ -113,7 +113,9 @@ impl ImageSources {
             facts
                 .into_iter()
                 .map(|(diff_id, chain_id, original)| {
-                    note_location(&store, &diff_id, &original)?;
+                    if let Some(original) = original {
+                        note_location(&store, &diff_id, &original)?;
+                    }
                     match store.layer_by_diff_id(&diff_id)? {
                         Some(layer) => Ok(Some(layer)),
                         None => Ok(store.layer(&SnapshotId::of_chain(&chain_id))?),
@@ -166,8 +168,9 @@ impl ImageSources {
         let unpacked = self.unpack(base, wanted, lease).await?;
         // Now it is proven that this blob holds this layer.
         let (store, diff_id) = (self.store.clone(), wanted.diff_id.clone());
-        let original = original_of(wanted.descriptor, origin);
-        blocking::run(move || store.record_original(&diff_id, &original)).await?;
+        if let Some(original) = original_of(wanted, origin) {
+            blocking::run(move || store.record_original(&diff_id, &original)).await?;
+        }
         Ok((wanted.diff_id.clone(), unpacked))
     }
 
@@ -315,13 +318,18 @@ fn positions<'a>(base: &ResolvedBase, descriptors: &'a [Descriptor]) -> Vec<Want
         .collect()
 }
 
-fn original_of(descriptor: &Descriptor, origin: &Origin) -> OriginalBlob {
-    OriginalBlob {
+/// The blob that a layer came as and where more of it are. None for one from a cache that is no pulled image's.
+fn original_of(wanted: &Wanted<'_>, origin: &Origin) -> Option<OriginalBlob> {
+    if let Origin::Cache(cache) = origin {
+        return cache.original(&wanted.diff_id);
+    }
+    let descriptor = wanted.descriptor;
+    Some(OriginalBlob {
         digest: descriptor.digest().clone(),
         size: descriptor.size(),
         media_type: manifest::media_type(descriptor),
         locations: vec![origin.location()],
-    }
+    })
 }
 
 /// Notes one more place that has a layer's known blob. A blob that is not known yet is not believed here: that it holds

@@ -12,7 +12,7 @@ use super::inputs::{self, Reading};
 use super::{Solver, StepResult};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, StepOutcome};
-use crate::explain::parts::RAN_IN;
+use crate::explain::parts::{RAN_IN, RESULT_KEY};
 use crate::keys::{InputKey, ParentKey, step_key};
 use crate::steps;
 
@@ -70,9 +70,16 @@ impl Solver {
         let Some(_lock) = self.lock_step(&keys.result).await? else {
             return Err(BuildError::Interrupted);
         };
-        if !step.ignores_cache
-            && let Some(record) = self.find(&keys, &parent, &parts)?
-        {
+        parts.push(KeyPart::new(RESULT_KEY, keys.result.to_string()));
+        let mut found = None;
+        if !step.ignores_cache {
+            found = self.find(&keys, &parent, &parts)?;
+            if found.is_none() {
+                found = self.find_in_caches(&keys, &parts).await?;
+            }
+        }
+        if let Some(record) = found {
+            self.note_for_caches(index, keys.of_step(), &record);
             self.note_record(index, &record);
             self.finished_from_cache(index);
             return Ok(StepResult {
@@ -132,6 +139,7 @@ impl Solver {
         if let Some(recorder) = &self.workspace.recorder {
             recorder.note_result(self.id(index), &record);
         }
+        self.note_for_caches(index, keys.of_step(), &record);
         super::lock(&self.counts).done += 1;
         self.workspace.emit(Event::Finished {
             step: self.id(index),
@@ -292,10 +300,10 @@ impl Solver {
 }
 
 /// The keys that a step's record is written under.
-struct Keys {
+pub(super) struct Keys {
     /// None when what was read, here or below, differs from what the definition key was made of.
     definition: Option<StepKey>,
-    result: StepKey,
+    pub(super) result: StepKey,
     /// For `COPY --link`.
     independent: Option<StepKey>,
 }
@@ -324,7 +332,7 @@ impl Keys {
         }
     }
 
-    fn of_step(&self) -> Vec<StepKey> {
+    pub(super) fn of_step(&self) -> Vec<StepKey> {
         self.definition
             .iter()
             .copied()

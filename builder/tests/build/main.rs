@@ -12,4 +12,5 @@ mod explain;
 mod failing;
 mod history;
 mod real_job;
+mod remote_cache;
 mod running;

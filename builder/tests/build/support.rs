@@ -147,10 +147,9 @@ impl Built {
             .lines()
             .find(|line| line.contains(title))
             .unwrap_or_else(|| panic!("no step `{title}` in:\n{}", self.log));
-        let number = line.split_whitespace().next().unwrap_or_default();
-        self.log
-            .lines()
-            .any(|line| line.split_whitespace().next() == Some(number) && line.contains("CACHED"))
+        let label = line.split_inclusive(']').next().unwrap_or_default();
+        let cached = format!("{label} CACHED");
+        self.log.lines().any(|line| line.starts_with(&cached))
     }
 
     /// Asserts for each title whether it was cached.

@@ -20,6 +20,8 @@ mod reference;
 mod request;
 mod result_files;
 mod signals;
+mod store_args;
+mod store_verbs;
 mod typed;
 mod values;
 

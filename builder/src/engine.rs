@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rbuild_cache::{RemoveTree, Store};
+use rbuild_cache::{RemoveTree, Store, TreeSize};
 use rbuild_runner::{JobError, Spawner};
 
 use crate::error::BuildError;
@@ -96,7 +96,7 @@ impl Engine {
     }
 }
 
-/// Has the spawner remove what steps left: it may do so whoever owns it, and however deep it is.
+/// Has the spawner remove and measure what steps left: it may do so whoever owns it, and however deep it is.
 #[derive(Debug)]
 struct RemoveBySpawner(Spawner);
 
@@ -108,5 +108,18 @@ impl RemoveTree for RemoveBySpawner {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(_) => self.0.remove_tree(path).map_err(io::Error::other),
         }
+    }
+
+    fn measure_trees(&self, paths: &[PathBuf]) -> io::Result<Vec<TreeSize>> {
+        let sizes = self.0.measure(paths.to_vec()).map_err(io::Error::other)?;
+        let size = |size: rbuild_runner::job::TreeSize| TreeSize {
+            bytes: size.bytes,
+            linked: size
+                .linked
+                .into_iter()
+                .map(|file| (file.device, file.inode, file.bytes))
+                .collect(),
+        };
+        Ok(sizes.into_iter().map(size).collect())
     }
 }

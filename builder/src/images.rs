@@ -137,7 +137,7 @@ impl Images {
                 .map_or(0, |since| since.as_secs().cast_signed());
             let mut config_digest = None;
             for image in images {
-                keep_document(&store, &lease, &image.config_bytes)
+                keep_document(&lease, &image.config_bytes)
                     .map_err(Box::new)
                     .map_err(ImagesError::Keep)?;
                 let own_names: Vec<&str> = match config_digest {

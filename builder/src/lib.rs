@@ -39,6 +39,7 @@ pub mod image;
 pub mod images;
 mod keys;
 pub mod layout;
+pub mod maintenance;
 pub mod manifest;
 pub mod options;
 pub mod pull;

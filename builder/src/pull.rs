@@ -153,7 +153,7 @@ impl ImageSources {
         }
         // A digest names the same content for ever: asking the registry again could tell nothing new.
         if (policy != PullPolicy::Always || reference.digest.is_some())
-            && let Some(base) = self.remembered(reference, platform).await?
+            && let Some(base) = self.remembered(reference, platform, lease).await?
         {
             return Ok(base);
         }
@@ -209,9 +209,11 @@ impl ImageSources {
         &self,
         reference: &Reference,
         platform: &Platform,
+        lease: &Lease,
     ) -> Result<Option<ResolvedBase>, PullError> {
-        let (store, reference, key) = (
+        let (store, lease, reference, key) = (
             self.store.clone(),
+            lease.clone(),
             reference.clone(),
             resolution_key(reference, platform),
         );
@@ -230,6 +232,9 @@ impl ImageSources {
             let Ok(config) = store.read_blob(found.config().digest(), MAX_DOCUMENT) else {
                 return Ok(None);
             };
+            // Used, so that pruning takes others first.
+            lease.hold_blob(&digest)?;
+            lease.hold_blob(found.config().digest())?;
             let origin = Origin::Registry(reference.clone());
             base_of(reference.familiar(), &found, digest, &config, origin).map(Some)
         })
@@ -301,7 +306,7 @@ impl ImageSources {
         );
         blocking::run(move || {
             for document in [&fetched.bytes, &config] {
-                blobs::keep_document(&store, &lease, document)?;
+                blobs::keep_document(&lease, document)?;
             }
             store.remember_reference(&key, &resolution)?;
             Ok::<_, PullError>(())

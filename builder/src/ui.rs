@@ -17,6 +17,7 @@ mod tail;
 mod terminal;
 mod units;
 
+pub(crate) mod store;
 pub(crate) mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -45,6 +46,15 @@ fn write_stderr(text: &str) {
 /// One line of data.
 pub(crate) fn print_line(line: &str) {
     write_stdout(&format!("{line}\n"));
+}
+
+/// A question on the terminal; anything but yes is no.
+pub(crate) fn ask(what: &str) -> bool {
+    write_stderr(&format!("{what}\nGo on? [y/N] "));
+    let mut answer = String::new();
+    // Nobody who can be read has said yes.
+    let _ = io::stdin().read_line(&mut answer);
+    matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// JSON for people and scripts.

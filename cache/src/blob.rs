@@ -242,6 +242,8 @@ pub struct VerifiedReader<R> {
     seen: u64,
     hasher: Sha256,
     is_verified: bool,
+    /// Told when the bytes turn out to be wrong.
+    store: Option<Store>,
 }
 
 impl<R: Read> VerifiedReader<R> {
@@ -255,6 +257,7 @@ impl<R: Read> VerifiedReader<R> {
             seen: 0,
             hasher: Sha256::new(),
             is_verified: false,
+            store: None,
         })
     }
 
@@ -266,6 +269,16 @@ impl<R: Read> VerifiedReader<R> {
     /// True once the end was reached and the digest was right.
     pub fn is_verified(&self) -> bool {
         self.is_verified
+    }
+
+    /// Has the store forget the blob: the next one who needs it fetches it or makes it anew.
+    fn invalid(&self, damage: VerifyError) -> io::Error {
+        if let Some(store) = &self.store
+            && let Err(error) = store.forget_blob(&self.digest)
+        {
+            tracing::warn!(digest = %self.digest, %error, "a damaged blob could not be forgotten");
+        }
+        io::Error::new(io::ErrorKind::InvalidData, damage)
     }
 
     fn finish(&mut self) -> Result<(), VerifyError> {
@@ -296,12 +309,12 @@ impl<R: Read> Read for VerifiedReader<R> {
         }
         let length = self.reader.read(buffer)?;
         if length == 0 {
-            self.finish().map_err(invalid)?;
+            self.finish().map_err(|damage| self.invalid(damage))?;
             return Ok(0);
         }
         self.seen += length as u64;
         if self.seen > self.size {
-            return Err(invalid(VerifyError::TooLong {
+            return Err(self.invalid(VerifyError::TooLong {
                 digest: self.digest.clone(),
                 expected: self.size,
             }));
@@ -309,10 +322,6 @@ impl<R: Read> Read for VerifiedReader<R> {
         self.hasher.update(&buffer[..length]);
         Ok(length)
     }
-}
-
-fn invalid(error: VerifyError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn require_sha256(digest: &Digest) -> Result<(), BlobError> {
@@ -366,7 +375,23 @@ impl Store {
         }
     }
 
-    /// Opens a blob for reading; its bytes are verified on the way.
+    /// Takes a damaged blob out of the store: it counts as missing, and is fetched or made again by who needs it.
+    pub fn forget_blob(&self, digest: &Digest) -> Result<(), BlobError> {
+        require_sha256(digest)?;
+        let path = self.blob_path(digest);
+        // Both in one transaction, or what another process has just put there would go.
+        self.inner.db.write(|tables| {
+            tables.remove_blob(digest.as_ref())?;
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(BlobError::Write { path, source })
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Opens a blob for reading; its bytes are verified on the way, and a blob that turns out to be damaged is forgotten.
     pub fn open_blob(&self, digest: &Digest) -> Result<VerifiedReader<File>, BlobError> {
         require_sha256(digest)?;
         let size = self
@@ -378,7 +403,11 @@ impl Store {
         })?;
         let path = self.blob_path(digest);
         match File::open(&path) {
-            Ok(file) => VerifiedReader::new(file, digest, size),
+            Ok(file) => {
+                let mut reader = VerifiedReader::new(file, digest, size)?;
+                reader.store = Some(self.clone());
+                Ok(reader)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing {
                 digest: digest.clone(),
             }),

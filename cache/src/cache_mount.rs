@@ -9,6 +9,8 @@
 //! step that prepares it (owner, mode, first content) says so with [`CacheMountGuard::mark_prepared`]; after a crash
 //! in between it is new again.
 
+mod manage;
+
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use crate::failpoint::reach;
 use crate::lock::{LockError, StandingLock};
 use crate::store::{Store, now};
 use crate::usage::Used;
+
+pub use manage::{CacheMountUse, MountRemoveError};
 
 /// BLAKE3 context of directory names. Changing it empties all cache mounts.
 const CONTEXT: &str = "rbuild 2026-11-23 cache mount v1";
@@ -239,8 +243,13 @@ impl Store {
     }
 
     fn mount_lock(&self, directory: &str) -> PathBuf {
-        self.inner.locks.join(format!("mount-{directory}"))
+        self.inner.locks.join(mount_lock_name(directory))
     }
+}
+
+/// Name of a cache mount's lock file.
+pub(crate) fn mount_lock_name(directory: &str) -> String {
+    format!("mount-{directory}")
 }
 
 fn directory_name(id: &str) -> String {

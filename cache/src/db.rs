@@ -10,6 +10,7 @@
 
 mod history;
 mod images;
+mod inventory;
 mod layers;
 mod migrations;
 mod records;
@@ -28,12 +29,18 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use crate::layer::Layer;
 
 pub(crate) use history::BuildRow;
+pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse};
+#[cfg(test)]
+pub(crate) use inventory::{MountUse, RecordUse};
 pub(crate) use records::RecordRow;
 pub(crate) use schema::Unsynced;
 
 /// How long a change waits for those of other processes. They last microseconds, a checkpoint a few seconds on a
 /// slow disk; longer than this and something is wrong.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Fewest empty bytes for which the database is copied to be smaller.
+const SHRINK_FROM: u64 = 1 << 20;
 
 /// Statements kept prepared: all of ours.
 const STATEMENT_CACHE: usize = 64;
@@ -239,6 +246,22 @@ impl Db {
         Ok(value)
     }
 
+    /// Gives room back to the disk, when much of the file is empty. Takes the writers' turn for as long as a copy of the
+    /// rest takes.
+    pub(crate) fn shrink(&self) -> Result<(), DbError> {
+        let session = self.session();
+        let connection = &session.connection;
+        let failed = |source| error("shrink", &self.path, source);
+        let pragma = |name| connection.query_row(name, [], |row| row.get::<_, i64>(0));
+        let page = pragma("PRAGMA page_size").map_err(failed)?;
+        let all = pragma("PRAGMA page_count").map_err(failed)?;
+        let empty = pragma("PRAGMA freelist_count").map_err(failed)?;
+        if u64::try_from(empty * page).unwrap_or(0) >= SHRINK_FROM && empty * 2 >= all {
+            connection.execute_batch("VACUUM").map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Makes all commits so far survive a power cut, and empties the WAL if no other process is in the way.
     pub(crate) fn make_durable(&self) -> Result<(), DbError> {
         let session = self.session();
@@ -286,6 +309,21 @@ impl Tables<'_> {
             path: self.path.to_owned(),
             what,
         })
+    }
+}
+
+impl DbError {
+    /// True when there is no room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            // The log or the shared memory could not grow.
+            Self::Failed { source, .. } => {
+                source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+            }
+            Self::Sync { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Damaged { .. } | Self::Value { .. } => false,
+        }
     }
 }
 

@@ -33,8 +33,11 @@ pub const POINTS: &[&str] = &[
 /// Points that a store of an older format comes past when it is opened.
 pub const MIGRATION_POINTS: &[&str] = &["migration-announced", "migration-step", "migration-done"];
 
+/// Points that pruning comes past.
+pub const PRUNE_POINTS: &[&str] = &["prune-moved", "prune-swept", "prune-done"];
+
 fn is_known(point: &str) -> bool {
-    [POINTS, MIGRATION_POINTS]
+    [POINTS, MIGRATION_POINTS, PRUNE_POINTS]
         .iter()
         .any(|points| points.contains(&point))
 }

@@ -13,6 +13,8 @@
 //! that lock exclusively, reads the holds of all live leases, and moves what goes out of view before letting go. What a
 //! lease commits it holds from before it can be seen.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,11 +31,13 @@ use crate::failpoint::reach;
 use crate::history::LayerLoss;
 use crate::key::StepKey;
 use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
-use crate::lock::{LockError, LockFile, StandingLock, is_locked};
+use crate::lock::{LockError, LockFile, StandingLock};
 use crate::record::{Lookup, StepRecord};
 use crate::remove::RemoveTree;
 use crate::store::{Store, StoreInner, now};
 use crate::usage::{Used, estimate_disk};
+
+pub(crate) use live::{has_live, read_holds};
 
 /// Why a lease could not be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -428,27 +432,25 @@ impl Drop for LeaseInner {
     }
 }
 
-fn lock_path(dir: &Path) -> PathBuf {
-    dir.with_extension("lock")
-}
-
-/// True when a process lives that has a lease.
-pub(crate) fn has_live(work: &Path) -> std::io::Result<bool> {
-    let entries = match std::fs::read_dir(work) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "lock")
-            && is_locked(&path)?
-        {
-            return Ok(true);
+impl LeaseError {
+    /// True when there is no room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Lock(LockError { source, .. })
+            | Self::Create { source, .. }
+            | Self::Hold { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Db(error) => error.is_full(),
+            Self::Missing { .. } | Self::Blob(_) => false,
         }
     }
-    Ok(false)
+}
+
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
+fn lock_path(dir: &Path) -> PathBuf {
+    dir.with_extension("lock")
 }
 
 /// Removes the work of leases whose process is gone, and returns how many there were.
@@ -464,11 +466,16 @@ pub(crate) fn clean_dead(work: &Path, remover: &dyn RemoveTree) -> std::io::Resu
         let lock = lock_path(&dir);
         // Without a lock file a directory is dead too, so one is made for the time of the removal.
         let dead = match LockFile::try_inherit(&lock) {
-            Ok(None) if !lock.exists() && is_directory(&dir) => LockFile::try_acquire(&lock),
+            Ok(None) if !lock.exists() && is_there(&dir) => LockFile::try_acquire(&lock),
             dead => dead,
         };
         let result = match dead {
             Ok(None) => continue,
+            // No room for a lock file: what pruning left for want of room is removed without one. Two who do so at once
+            // only help each other.
+            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => {
+                remover.remove_tree(&dir)
+            }
             Ok(Some(_lock)) => remover.remove_tree(&dir),
             Err(error) => Err(error.source),
         };

@@ -14,6 +14,7 @@ mod entry;
 #[doc(hidden)]
 pub mod failpoint;
 mod file_list;
+mod gc;
 mod history;
 mod image;
 mod key;
@@ -33,11 +34,14 @@ mod usage;
 
 pub use backend::{BackendError, CacheBackend, CachedLayer, CachedStep, DirectoryBackend};
 pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
-pub use cache_mount::{CacheMountError, CacheMountGuard, CacheMountId, Sharing};
+pub use cache_mount::{
+    CacheMountError, CacheMountGuard, CacheMountId, CacheMountUse, MountRemoveError, Sharing,
+};
 pub use db::{DbError, is_full_disk};
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
 pub use file_list::{ListedFile, ListedKind};
+pub use gc::{Budget, DiskUse, GcError, ItemUse, Kind, KindUse, PruneOptions, Pruned, PrunedItem};
 pub use history::{
     Build, BuildProgress, BuildStatus, HistoryDropped, HistoryError, HistoryLimits, HistorySize,
     LayerLoss,
@@ -50,7 +54,7 @@ pub use lock::LockError;
 pub use open::FORMAT_VERSION;
 pub use packed::{OriginalBlob, PackParameters, PackedBlob};
 pub use record::{KeyPart, Lookup, StepLock, StepRecord};
-pub use remove::{RemoveTree, RemoveTreeHere};
+pub use remove::{RemoveTree, RemoveTreeHere, TreeSize};
 pub use stat_cache::{FileStat, HashingStart, StatCache, StatCacheError};
 pub use step_log::{LogPiece, LogStream, StepLogError, StepLogReader, StepLogWriter};
 pub use store::{Store, StoreError};

@@ -72,18 +72,10 @@ impl LockFile {
 
     /// A lock, if the locked file still is the one at `path`.
     fn named(file: File, path: &Path) -> Result<Option<Self>, LockError> {
-        let held = file.metadata().map_err(|source| error(path, source))?;
-        match std::fs::symlink_metadata(path) {
-            Ok(at_path) if at_path.ino() == held.ino() && at_path.dev() == held.dev() => {
-                Ok(Some(Self {
-                    file,
-                    path: path.to_owned(),
-                }))
-            }
-            Ok(_) => Ok(None),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(error(path, source)),
-        }
+        Ok(is_named(&file, path)?.then(|| Self {
+            file,
+            path: path.to_owned(),
+        }))
     }
 }
 
@@ -119,7 +111,7 @@ pub(crate) fn remove_dead(directory: &Path, prefix: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A shared or exclusive lock on a file that is never removed.
+/// A shared or exclusive lock on a file that stays when it is let go of.
 #[derive(Debug)]
 pub(crate) struct StandingLock {
     /// Holds the lock as long as it is open.
@@ -130,8 +122,17 @@ pub(crate) struct StandingLock {
 impl StandingLock {
     /// Waits for a lock that others may share.
     pub(crate) fn shared(path: &Path) -> Result<Self, LockError> {
+        Self::wait(path, File::lock_shared)
+    }
+
+    /// Waits for a lock that nobody else has.
+    pub(crate) fn exclusive(path: &Path) -> Result<Self, LockError> {
+        Self::wait(path, File::lock)
+    }
+
+    fn wait(path: &Path, lock: impl Fn(&File) -> io::Result<()>) -> Result<Self, LockError> {
         let file = open(path, true)?;
-        wait(&file, path, File::lock_shared)?;
+        wait(&file, path, lock)?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -140,15 +141,35 @@ impl StandingLock {
 
     /// Takes a lock that others may share; none when somebody has it alone.
     pub(crate) fn try_shared(path: &Path) -> Result<Option<Self>, LockError> {
-        let file = open(path, true)?;
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Self {
-                file,
-                path: path.to_owned(),
-            })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(source)) => Err(error(path, source)),
+        Self::try_with(path, File::try_lock_shared)
+    }
+
+    /// Takes a lock, and makes sure that its file still has its name: see [`remove_dead`](Self::remove_dead).
+    fn try_with(
+        path: &Path,
+        lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Option<Self>, LockError> {
+        loop {
+            let file = open(path, true)?;
+            match lock(&file) {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(error(path, source)),
+            }
+            if is_named(&file, path)? {
+                return Ok(Some(Self {
+                    file,
+                    path: path.to_owned(),
+                }));
+            }
         }
+    }
+
+    /// Removes the lock file of something that is gone, unless somebody has the lock. Only of locks that are always tried
+    /// for, never waited for: one who waited would have a lock without a name.
+    pub(crate) fn remove_dead(path: &Path) -> Result<(), LockError> {
+        // A lock file that nobody has is inherited, and removed when it is dropped.
+        LockFile::try_inherit(path).map(drop)
     }
 
     /// Lets others share the lock from now on. Waits for one that took it alone in the moment between.
@@ -158,11 +179,7 @@ impl StandingLock {
 
     /// Takes an exclusive lock; none when somebody has the lock in any form.
     pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>, LockError> {
-        let file = open(path, true)?;
-        Ok(try_now(&file, path)?.then_some(Self {
-            file,
-            path: path.to_owned(),
-        }))
+        Self::try_with(path, File::try_lock)
     }
 }
 
@@ -172,7 +189,7 @@ impl Drop for StandingLock {
     }
 }
 
-/// True when somebody holds the lock of the file at `path`; false also when there is no such file.
+/// True when somebody has the lock of the file at `path` alone; false also when there is no such file.
 pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -185,6 +202,32 @@ pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
         }
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// True when somebody has the lock of the file at `path` in any form.
+pub(crate) fn is_locked_shared(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => {
+            unlock(&file);
+            Ok(false)
+        }
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// True when the open file still is the one at `path`.
+fn is_named(file: &File, path: &Path) -> Result<bool, LockError> {
+    let held = file.metadata().map_err(|source| error(path, source))?;
+    match std::fs::symlink_metadata(path) {
+        Ok(at_path) => Ok(at_path.ino() == held.ino() && at_path.dev() == held.dev()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(error(path, source)),
     }
 }
 

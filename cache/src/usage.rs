@@ -15,7 +15,7 @@ use crate::store::{StoreInner, now};
 pub(crate) const GRAIN: i64 = 3600;
 
 /// What most file systems give a file at a time.
-const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
 
 /// Longest symlink text that ext4 keeps in the inode.
 const INLINE_SYMLINK: usize = 59;

@@ -1,7 +1,7 @@
 //! Jobs that touch files and run nothing: mounts what they need, then calls the functions that do the work.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -10,10 +10,10 @@ use rustix::mount::MountAttrFlags;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{
     CompleteJob, ExportForm, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome,
-    SealedLayer, SourceRoot, UnpackJob, UnpackOutcome,
+    SealedLayer, SourceRoot, TreeSize, UnpackJob, UnpackOutcome,
 };
 use crate::mounts::MountApi;
-use crate::{copy, export, node, overlay, pack, seal, unpack};
+use crate::{copy, export, measure, node, overlay, pack, seal, unpack};
 
 /// Changes files beneath a root and seals what the upper directory then holds.
 pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobError> {
@@ -69,6 +69,16 @@ fn readable(root: &OwnedFd) -> Result<OwnedFd, JobError> {
 /// Turns an upper directory into a layer.
 pub(crate) fn seal(upper: &Path) -> Result<SealedLayer, JobError> {
     seal::seal(upper).map_err(|error| failed(&error))
+}
+
+/// Reads a snapshot as the layer that it is now.
+pub(crate) fn examine(snapshot: &Path) -> Result<SealedLayer, JobError> {
+    seal::examine(snapshot).map_err(|error| failed(&error))
+}
+
+/// What trees take on the disk.
+pub(crate) fn measure(paths: &[PathBuf]) -> Result<Vec<TreeSize>, JobError> {
+    measure::measure(paths).map_err(|error| failed(&error))
 }
 
 /// Unpacks a layer blob.

@@ -470,6 +470,28 @@ pub struct CompleteJob {
     pub scratch: PathBuf,
 }
 
+/// What a tree takes on its disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeSize {
+    /// Bytes of files that have one name, and of directories.
+    pub bytes: u64,
+    /// Files of any type, directories too.
+    pub files: u64,
+    /// Names of files that have several, perhaps elsewhere: an inode counts once, however often it is here.
+    pub linked: Vec<LinkedFile>,
+}
+
+/// One name of a file that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkedFile {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// Bytes on the disk.
+    pub bytes: u64,
+}
+
 /// Writes the merged root file system of a chain somewhere outside the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportJob {

@@ -30,6 +30,7 @@ mod gzip;
 pub mod job;
 pub mod layer_root;
 mod layer_tar;
+pub mod measure;
 mod metadata;
 mod mounts;
 mod node;

@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+/// What `st_blocks` counts in, whatever the file system's own blocks are.
+const STAT_BLOCK: u64 = 512;
+
 /// A file's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
@@ -64,6 +67,8 @@ pub struct Metadata {
     pub gid: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that it takes on the disk.
+    pub allocated: u64,
     /// Last change of the content.
     pub mtime: Time,
     /// Last change of the inode.
@@ -94,6 +99,7 @@ impl From<&Stat> for Metadata {
             uid: stat.st_uid,
             gid: stat.st_gid,
             size: stat.st_size as u64,
+            allocated: stat.st_blocks as u64 * STAT_BLOCK,
             mtime: Time {
                 seconds: stat.st_mtime as i64,
                 nanos: stat.st_mtime_nsec as u32,

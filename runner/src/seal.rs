@@ -4,7 +4,7 @@
 //! it is the snapshot from then on. The tar itself is only hashed: [`crate::pack`] writes the same bytes later.
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -19,9 +19,17 @@ use crate::{layer_root, sha256};
 pub fn seal(upper: &Path) -> Result<SealedLayer, SealError> {
     let directory = open_root(upper)?;
     layer_root::mark_when_changed(directory.as_fd()).map_err(FileError::at("mark", b""))?;
+    read(directory.as_fd())
+}
+
+/// Reads a snapshot again: what it holds now is what was sealed, or it is damaged. Nothing is changed.
+pub fn examine(snapshot: &Path) -> Result<SealedLayer, SealError> {
+    read(open_root(snapshot)?.as_fd())
+}
+
+fn read(directory: BorrowedFd<'_>) -> Result<SealedLayer, SealError> {
     let mut hasher = Hashing(Sha256::new());
-    let (entries, tar_size) =
-        layer_tar::write(directory.as_fd(), View::Snapshot, None, &mut hasher)?;
+    let (entries, tar_size) = layer_tar::write(directory, View::Snapshot, None, &mut hasher)?;
     Ok(SealedLayer {
         diff_id: sha256::text(hasher.0),
         tar_size,

@@ -28,7 +28,7 @@ mod worker;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,7 +38,7 @@ use self::protocol::{Answer, Reply, Request};
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{
     CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome, RunJob,
-    RunOutcome, UnpackJob, UnpackOutcome,
+    RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 use crate::mounts::MountApi;
 
@@ -188,6 +188,24 @@ impl Spawner {
         self.begin(&Request::RemoveTree(path.to_owned()), Vec::new(), |reply| {
             extract!(reply, RemoveTree)
         })?
+        .wait()
+    }
+
+    /// What each of these trees takes on the disk. Blocks.
+    pub fn measure(&self, paths: Vec<PathBuf>) -> Result<Vec<TreeSize>, JobError> {
+        self.begin(&Request::Measure(paths), Vec::new(), |reply| {
+            extract!(reply, Measure)
+        })?
+        .wait()
+    }
+
+    /// Reads a whole snapshot, changing nothing: the `diff_id` and the entries that it has now. Blocks.
+    pub fn examine(&self, snapshot: &Path) -> Result<SealedLayer, JobError> {
+        self.begin(
+            &Request::Examine(snapshot.to_owned()),
+            Vec::new(),
+            |reply| extract!(reply, Examine),
+        )?
         .wait()
     }
 

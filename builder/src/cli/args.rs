@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::flags::TabledFlags;
+use super::store_args::{CacheVerb, DuArgs, PruneArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -101,6 +102,13 @@ pub(crate) enum Verb {
     Tag(TagArgs),
     /// Remove names; layers that nothing else uses become prunable
     Rmi(RmiArgs),
+    /// Show what the store takes on its disk
+    Du(DuArgs),
+    /// Remove what nothing needs: steps, cache mounts, blobs, images without a name
+    Prune(PruneArgs),
+    /// Look at single cache mounts, and remove them
+    #[command(subcommand)]
+    Cache(CacheVerb),
     /// Print where things are and what this machine can do
     Info,
     /// Print the version

@@ -18,6 +18,7 @@ use super::failure::{Failure, Words};
 use super::request::{BuildRequest, Variables};
 use super::result_files;
 use super::signals::Interrupt;
+use super::store_verbs;
 use crate::ui;
 
 /// Exit code of `rbuild run` when not the command failed but we.
@@ -93,6 +94,9 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Du(args) => store_verbs::du(&args, &open_engine(&cli.global)?),
+        Verb::Prune(args) => store_verbs::prune(&args, || open_engine(&cli.global)),
+        Verb::Cache(verb) => store_verbs::cache(&verb, &open_engine(&cli.global)?),
         Verb::Info => {
             ui::table::print_facts(&facts(&cli.global));
             Ok(ExitCode::SUCCESS)

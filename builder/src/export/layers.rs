@@ -187,12 +187,14 @@ impl Exporter {
         task: &Task,
     ) -> Result<ShippedLayer, ExportError> {
         let parameters = packing.parameters();
-        let (store, diff_id, wanted) = (
-            self.sources.store.clone(),
-            layer.diff_id.clone(),
-            parameters.clone(),
-        );
-        let known = blocking::run(move || store.packed(&diff_id, &wanted)).await?;
+        let (own, diff_id, wanted) = (lease.clone(), layer.diff_id.clone(), parameters.clone());
+        let known = blocking::run(move || {
+            let Some(packed) = own.store().packed(&diff_id, &wanted)? else {
+                return Ok::<_, ExportError>(None);
+            };
+            Ok(own.hold_blob(&packed.digest)?.map(|_| packed))
+        })
+        .await?;
         let packed = if let Some(packed) = known {
             packed
         } else {

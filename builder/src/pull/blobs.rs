@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, DescriptorBuilder, Digest, MediaType};
-use rbuild_cache::{DiffId, Lease, OriginalBlob, Store};
+use rbuild_cache::{DiffId, Lease, OriginalBlob};
 use rbuild_frontend::reference::Reference;
 
 use super::{ImageSources, LAYOUT_SCHEME, Origin, PullError};
@@ -18,14 +18,10 @@ use crate::tasks::Task;
 /// Bytes copied out of a layout at a time, and told to the task.
 const COPY_BUFFER: usize = 256 << 10;
 
-/// Puts a document into the store, unless it is there.
-pub(crate) fn keep_document(
-    store: &Store,
-    lease: &Lease,
-    bytes: &[u8],
-) -> Result<Digest, PullError> {
+/// Puts a document into the store, unless it is there, and holds it.
+pub(crate) fn keep_document(lease: &Lease, bytes: &[u8]) -> Result<Digest, PullError> {
     let digest = manifest::digest_of(bytes);
-    if !store.has_blob(&digest) {
+    if lease.hold_blob(&digest)?.is_none() {
         let mut writer = lease.blob_writer()?;
         let written = writer.write_all(bytes);
         written.map_err(|source| PullError::CopyBlob {
@@ -39,7 +35,7 @@ pub(crate) fn keep_document(
 }
 
 impl ImageSources {
-    /// Makes sure that a layer blob is in the store.
+    /// Makes sure that a layer blob is in the store, and stays there while the lease lives.
     pub(super) async fn fetch_layer(
         &self,
         descriptor: &Descriptor,
@@ -48,8 +44,8 @@ impl ImageSources {
         task: &Arc<Task>,
     ) -> Result<(), PullError> {
         let digest = descriptor.digest().clone();
-        let (store, wanted) = (self.store.clone(), digest.clone());
-        if blocking::run(move || store.has_blob(&wanted)).await {
+        let (own, wanted) = (lease.clone(), digest.clone());
+        if blocking::run(move || is_here_and_whole(&own, &wanted)).await? {
             return Ok(());
         }
         task.expect(descriptor.size());
@@ -119,13 +115,13 @@ impl ImageSources {
         diff_id: &DiffId,
         lease: &Lease,
     ) -> Result<Option<OriginalBlob>, PullError> {
-        let (store, wanted) = (self.store.clone(), diff_id.clone());
+        let (store, own, wanted) = (self.store.clone(), lease.clone(), diff_id.clone());
         let found = blocking::run(move || {
-            let original = store.original(&wanted)?;
-            let is_here = original
-                .as_ref()
-                .is_some_and(|original| store.has_blob(&original.digest));
-            Ok::<_, PullError>(original.map(|original| (original, is_here)))
+            let Some(original) = store.original(&wanted)? else {
+                return Ok::<_, PullError>(None);
+            };
+            let is_here = own.hold_blob(&original.digest)?.is_some();
+            Ok(Some((original, is_here)))
         })
         .await?;
         let Some((original, is_here)) = found else {
@@ -163,6 +159,26 @@ impl ImageSources {
             digest: original.digest,
             source: last,
         })
+    }
+}
+
+/// Holds a blob that was in the store before. It is read once: what a disk has spoilt since is forgotten, and fetched anew.
+fn is_here_and_whole(lease: &Lease, digest: &Digest) -> Result<bool, PullError> {
+    if lease.hold_blob(digest)?.is_none() {
+        return Ok(false);
+    }
+    let mut reader = lease.store().open_blob(digest)?;
+    match io::copy(&mut reader, &mut io::sink()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(%digest, "a blob was damaged; it is fetched again");
+            Ok(false)
+        }
+        Err(source) => Err(PullError::CopyBlob {
+            digest: digest.clone(),
+            location: "the store".to_owned(),
+            source,
+        }),
     }
 }
 

@@ -75,7 +75,8 @@ pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<CacheMounts, StepError
         };
         let name = CacheMountId {
             identity: identity.clone(),
-            title: id.clone(),
+            // Behind the empty prefix, which nobody typed.
+            title: id.strip_prefix('/').unwrap_or(id).to_owned(),
         };
         let is_cancelled = || workspace.cancel.is_cancelled();
         let guard = workspace

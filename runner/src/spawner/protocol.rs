@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::JobError;
 use crate::job::{
     CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome, RunJob,
-    RunOutcome, UnpackJob, UnpackOutcome,
+    RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 
 /// A job.
@@ -38,6 +38,8 @@ pub(crate) enum Request {
     Pack(PackJob),
     Export(ExportJob),
     RemoveTree(PathBuf),
+    Measure(Vec<PathBuf>),
+    Examine(PathBuf),
 }
 
 /// Its answer, of the same name.
@@ -50,6 +52,8 @@ pub(crate) enum Reply {
     Pack(PackOutcome),
     Export(()),
     RemoveTree(()),
+    Measure(Vec<TreeSize>),
+    Examine(SealedLayer),
 }
 
 /// Most descriptors a request has: the reply socket and three for the command.

@@ -72,6 +72,8 @@ fn answer(
             files::export(&job, descriptors.next(), options.mount_api).map(Reply::Export)
         }
         Request::RemoveTree(path) => files::remove_tree(&path).map(Reply::RemoveTree),
+        Request::Measure(paths) => files::measure(&paths).map(Reply::Measure),
+        Request::Examine(snapshot) => files::examine(&snapshot).map(Reply::Examine),
     };
     sys::signal::stay_when_signalled_by(reply).map_err(disarm)?;
     answer

@@ -7,6 +7,7 @@
 mod builds;
 mod inputs;
 mod measure;
+mod scan;
 mod step;
 mod table;
 
@@ -50,6 +51,12 @@ enum Workload {
     Noop,
     /// COPY of 20,000 files.
     Copy,
+    /// Contexts of 20,000 and 100,000 files in which nothing has changed.
+    Scan,
+    /// Memory with 1,000,000 files; not part of `--quick`.
+    Million,
+    /// Committing a step's files.
+    Commit,
 }
 
 /// Where things are, and how often.
@@ -92,6 +99,17 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
     }
     if is_wanted(Workload::Copy) {
         builds::copy(&bench, &mut table)?;
+    }
+    if is_wanted(Workload::Scan) {
+        scan::contexts(&bench, &mut table)?;
+    }
+    if arguments.workloads.contains(&Workload::Million)
+        || (arguments.workloads.is_empty() && !bench.is_quick)
+    {
+        scan::million(&bench, &mut table)?;
+    }
+    if is_wanted(Workload::Commit) {
+        scan::commit(&bench, &mut table)?;
     }
     table.write(&arguments.out)
 }

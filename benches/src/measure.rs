@@ -51,6 +51,35 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Runs a program to its end, and gives the most memory that it had at once, in bytes.
+pub(crate) fn peak_memory(command: &mut Command) -> Result<u64> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let status_file = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let status = loop {
+        // The kernel keeps the peak, so looking now and then is enough; one that ends has no memory any more.
+        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    };
+    if status.success() {
+        Ok(peak)
+    } else {
+        Err(format!("{command:?} ended with {status}").into())
+    }
+}
+
 /// Forces the file system that holds `path` to the disk, so that no run pays for what the one before it wrote.
 pub(crate) fn settle(path: &Path) -> Result<()> {
     Ok(rustix::fs::syncfs(std::fs::File::open(path)?)?)

@@ -21,9 +21,11 @@ pub(crate) struct Table {
 #[derive(Debug, Serialize)]
 struct Row {
     work: &'static str,
-    rbuild_ms: f64,
+    /// Of both values.
+    unit: &'static str,
+    rbuild: f64,
     yardstick: &'static str,
-    yardstick_ms: f64,
+    yardstick_value: f64,
     ratio: f64,
     goal: f64,
     runs: usize,
@@ -74,12 +76,36 @@ impl Table {
         let (time, other) = (times.median() / count, against.median());
         let row = Row {
             work,
-            rbuild_ms: milliseconds(time),
+            unit: "ms",
+            rbuild: milliseconds(time),
             yardstick,
-            yardstick_ms: milliseconds(other),
+            yardstick_value: milliseconds(other),
             ratio: time.as_secs_f64() / other.as_secs_f64(),
             goal,
             runs: times.count(),
+        };
+        print(&line(&row));
+        self.rows.push(row);
+    }
+
+    /// Adds a row of memory, in bytes.
+    pub(crate) fn add_memory(
+        &mut self,
+        work: &'static str,
+        bytes: u64,
+        yardstick: &'static str,
+        against: u64,
+        goal: f64,
+    ) {
+        let row = Row {
+            work,
+            unit: "MB",
+            rbuild: megabytes(bytes),
+            yardstick,
+            yardstick_value: megabytes(against),
+            ratio: megabytes(bytes) / megabytes(against),
+            goal,
+            runs: 1,
         };
         print(&line(&row));
         self.rows.push(row);
@@ -89,7 +115,7 @@ impl Table {
     pub(crate) fn write(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
         let mut text = format!(
-            "{}. Load at the start {}, at the end {}. Medians, in milliseconds.\n\n\
+            "{}. Load at the start {}, at the end {}. Medians.\n\n\
              | work | rbuild | yardstick | it takes | ratio | goal | runs |\n|---|---|---|---|---|---|---|\n",
             self.machine,
             self.load_at_start,
@@ -109,9 +135,21 @@ impl Table {
 
 fn line(row: &Row) -> String {
     format!(
-        "| {} | {:.2} | {} | {:.2} | {:.2} | {:.1} | {} |",
-        row.work, row.rbuild_ms, row.yardstick, row.yardstick_ms, row.ratio, row.goal, row.runs
+        "| {} | {:.2} {unit} | {} | {:.2} {unit} | {:.2} | {:.1} | {} |",
+        row.work,
+        row.rbuild,
+        row.yardstick,
+        row.yardstick_value,
+        row.ratio,
+        row.goal,
+        row.runs,
+        unit = row.unit,
     )
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    // In whole kilobytes: more is not known, and no digit is lost.
+    f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
 }
 
 fn milliseconds(time: Duration) -> f64 {

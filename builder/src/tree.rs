@@ -6,6 +6,7 @@
 
 pub(crate) mod directory;
 pub(crate) mod layered;
+mod read_ahead;
 
 use std::sync::Arc;
 
@@ -81,6 +82,9 @@ pub(crate) trait SourceTree: Send + Sync {
 
     /// Digest of a regular file's content.
     fn content(&self, path: &[u8]) -> Result<ContentDigest, TreeError>;
+
+    /// Says that everything below `directory` will be asked for, contents too. May be used to read it on all CPUs.
+    fn read_ahead(&self, _directory: &[u8]) {}
 
     /// What this tree is called in messages: `the build context`, `stage build`.
     fn title(&self) -> String;

@@ -31,6 +31,8 @@
 //! every record is dropped. A ctime in the future is younger than the start of hashing and so never recorded.
 //!
 //! Writes through a shared mapping that lives across a build are outside what the kernel reports.
+//! So is the rest of a single `write` that began more than the grain before hashing did (ctime is set when it begins), and
+//! a file system that somebody changed while it was not mounted, and gave the same times.
 
 mod clock;
 mod file_system;

@@ -16,6 +16,10 @@ pub(super) fn descend(
     include: Option<&PatternList>,
     exclude: Option<&PatternList>,
 ) -> Result<Vec<Item>, SelectError> {
+    // With patterns, who knows what will be looked at.
+    if include.is_none() && exclude.is_none() {
+        tree.read_ahead(directory);
+    }
     let mut walk = Walk {
         tree,
         include,

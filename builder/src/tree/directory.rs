@@ -4,13 +4,13 @@
 //! once however many steps copy from it, and parts that no step copies are never looked at. File contents are
 //! hashed only when the stat cache can't vouch for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Seek as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rbuild_cache::{ContentDigest, FileStat, StatCache};
 use rbuild_frontend::ignore_file::{IgnoreMatcher, Verdict};
@@ -37,22 +37,42 @@ pub(crate) struct DirectoryTree {
     directories: Mutex<HashMap<Vec<u8>, Arc<Directory>>>,
     /// None with `--no-stat-cache`, and once it was saved.
     stat_cache: RwLock<Option<StatCache>>,
-    /// Digests found in this build.
-    digests: Mutex<HashMap<Vec<u8>, ContentDigest>>,
 }
 
+/// What a directory holds, as far as it is not hidden. There may be a million of these entries.
 #[derive(Debug, Default)]
 struct Directory {
+    /// In byte order.
     names: Arc<[Vec<u8>]>,
-    entries: BTreeMap<Vec<u8>, Found>,
+    /// In the same order.
+    entries: Box<[Found]>,
+}
+
+impl Directory {
+    fn get(&self, name: &[u8]) -> Option<&Found> {
+        let index = self
+            .names
+            .binary_search_by(|known| known.as_slice().cmp(name))
+            .ok()?;
+        Some(&self.entries[index])
+    }
 }
 
 #[derive(Debug)]
 struct Found {
-    entry: TreeEntry,
     metadata: Metadata,
+    /// Text of a symlink.
+    target: Option<Box<[u8]>>,
     /// For a directory: what its entries need to know of the patterns.
-    below: ParentMatch,
+    below: Option<Box<ParentMatch>>,
+    /// Digest of a file's content, once it was asked for.
+    digest: OnceLock<ContentDigest>,
+}
+
+impl Found {
+    fn is_directory(&self) -> bool {
+        self.metadata.kind == FileKind::Directory
+    }
 }
 
 impl DirectoryTree {
@@ -76,7 +96,6 @@ impl DirectoryTree {
             title,
             directories: Mutex::default(),
             stat_cache: RwLock::new(stat_cache),
-            digests: Mutex::default(),
         })
     }
 
@@ -124,15 +143,12 @@ impl DirectoryTree {
 
     fn parent_match(&self, parent: &[u8], name: &[u8]) -> Result<Option<ParentMatch>, TreeError> {
         let parent = self.load(parent)?;
-        let found = parent
-            .entries
-            .get(name)
-            .filter(|found| found.entry.is_directory());
-        Ok(found.map(|found| found.below.clone()))
+        let below = parent.get(name).and_then(|found| found.below.as_deref());
+        Ok(below.cloned())
     }
 
     fn read(&self, path: &[u8], parent: &ParentMatch) -> Result<Directory, TreeError> {
-        let mut entries = BTreeMap::new();
+        let (mut names, mut entries) = (Vec::new(), Vec::new());
         for listed in walk::list_directory(self.root.as_fd(), path).map_err(failed)? {
             let child = join(path, &listed.name);
             let (verdict, below) = self.ignore.judge(&child, parent);
@@ -152,45 +168,28 @@ impl DirectoryTree {
                 }
                 Verdict::Ignored { .. } => continue,
             }
-            let entry = self.tree_entry(&child, &listed.metadata)?;
-            entries.insert(
-                listed.name,
-                Found {
-                    entry,
-                    metadata: listed.metadata,
-                    below,
-                },
-            );
+            let target = match listed.metadata.kind {
+                FileKind::Symlink => {
+                    let text = root::read_link(self.root.as_fd(), &child).map_err(failed)?;
+                    Some(text.into_boxed_slice())
+                }
+                _ => None,
+            };
+            names.push(listed.name);
+            entries.push(Found {
+                metadata: listed.metadata,
+                target,
+                below: is_directory.then(|| Box::new(below)),
+                digest: OnceLock::new(),
+            });
         }
         Ok(Directory {
-            names: entries.keys().cloned().collect(),
-            entries,
+            names: names.into(),
+            entries: entries.into(),
         })
     }
 
-    fn tree_entry(&self, path: &[u8], metadata: &Metadata) -> Result<TreeEntry, TreeError> {
-        let (major, minor) = metadata.numbers;
-        let kind = match metadata.kind {
-            FileKind::Directory => TreeEntryKind::Directory,
-            FileKind::File => TreeEntryKind::File(metadata.size),
-            FileKind::Symlink => {
-                TreeEntryKind::Symlink(root::read_link(self.root.as_fd(), path).map_err(failed)?)
-            }
-            FileKind::CharDevice => TreeEntryKind::CharDevice(major, minor),
-            FileKind::BlockDevice => TreeEntryKind::BlockDevice(major, minor),
-            FileKind::Fifo => TreeEntryKind::Fifo,
-            FileKind::Socket => TreeEntryKind::Socket,
-        };
-        // Whoever owns a context's files on this machine, in an image they are root's; and attributes stay behind.
-        Ok(TreeEntry {
-            kind,
-            mode: metadata.mode,
-            uid: 0,
-            gid: 0,
-            xattrs: Vec::new(),
-        })
-    }
-
+    /// Calls `use_it` with the entry at a path, if there is one.
     fn found<T>(
         &self,
         path: &[u8],
@@ -200,7 +199,38 @@ impl DirectoryTree {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
         };
-        Ok(self.load(parent)?.entries.get(name).map(use_it))
+        Ok(self.load(parent)?.get(name).map(use_it))
+    }
+
+    /// Digest of the file `found` at `path`.
+    fn content_of(&self, path: &[u8], found: &Found) -> Result<ContentDigest, TreeError> {
+        if let Some(known) = found.digest.get() {
+            return Ok(*known);
+        }
+        let cache = self
+            .stat_cache
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let digest = match &*cache {
+            Some(cache) => {
+                let stat = file_stat(path, &found.metadata);
+                if let Some(digest) = cache.digest(&stat) {
+                    digest
+                } else {
+                    let hashing = cache.hashing_starts();
+                    let (digest, hashed) = self.hash(path)?;
+                    // A directory above may have been replaced since it was listed: then this is another file's digest,
+                    // while the listed one, unchanged, may come back.
+                    if hashed.as_ref() == Some(&stat) {
+                        cache.remember(&stat, hashing, digest);
+                    }
+                    digest
+                }
+            }
+            None => self.hash(path)?.0,
+        };
+        // Another thread may have been faster: one file has one digest in a build.
+        Ok(*found.digest.get_or_init(|| digest))
     }
 
     /// Hashes the file that the path leads to by now. With it what the kernel says of that file, if it said the same
@@ -241,9 +271,11 @@ impl SourceTree for DirectoryTree {
     fn entry(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
         if path.is_empty() {
             let metadata = root::metadata(self.root.as_fd(), b"").map_err(failed)?;
-            return self.tree_entry(path, &metadata).map(Some);
+            return Ok(Some(tree_entry(&metadata, None)));
         }
-        self.found(path, |found| found.entry.clone())
+        self.found(path, |found| {
+            tree_entry(&found.metadata, found.target.as_deref())
+        })
     }
 
     fn names(&self, directory: &[u8]) -> Result<Arc<[Vec<u8>]>, TreeError> {
@@ -251,37 +283,53 @@ impl SourceTree for DirectoryTree {
     }
 
     fn content(&self, path: &[u8]) -> Result<ContentDigest, TreeError> {
-        if let Some(known) = lock(&self.digests).get(path) {
-            return Ok(*known);
+        match self.found(path, |found| self.content_of(path, found))? {
+            Some(digest) => digest,
+            None => Ok(self.hash(path)?.0),
         }
-        let stat = self.found(path, |found| file_stat(path, &found.metadata))?;
-        let cache = self
-            .stat_cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let digest = match (stat, &*cache) {
-            (Some(stat), Some(cache)) => {
-                if let Some(digest) = cache.digest(&stat) {
-                    digest
-                } else {
-                    let hashing = cache.hashing_starts();
-                    let (digest, hashed) = self.hash(path)?;
-                    // A directory above may have been replaced since it was listed: then this is another file's digest,
-                    // while the listed one, unchanged, may come back.
-                    if hashed.as_ref() == Some(&stat) {
-                        cache.remember(&stat, hashing, digest);
-                    }
-                    digest
+    }
+
+    fn read_ahead(&self, directory: &[u8]) {
+        super::read_ahead::read_ahead(directory, |path| {
+            // What can't be read is told by the walk that comes after.
+            let Ok(directory) = self.load(path) else {
+                return Vec::new();
+            };
+            let mut below = Vec::new();
+            for (name, found) in directory.names.iter().zip(&directory.entries) {
+                if found.is_directory() {
+                    below.push(join(path, name));
+                } else if found.metadata.kind == FileKind::File {
+                    let _ = self.content_of(&join(path, name), found); // as above
                 }
             }
-            _ => self.hash(path)?.0,
-        };
-        lock(&self.digests).insert(path.to_vec(), digest);
-        Ok(digest)
+            below
+        });
     }
 
     fn title(&self) -> String {
         self.title.clone()
+    }
+}
+
+fn tree_entry(metadata: &Metadata, target: Option<&[u8]>) -> TreeEntry {
+    let (major, minor) = metadata.numbers;
+    let kind = match metadata.kind {
+        FileKind::Directory => TreeEntryKind::Directory,
+        FileKind::File => TreeEntryKind::File(metadata.size),
+        FileKind::Symlink => TreeEntryKind::Symlink(target.unwrap_or_default().to_vec()),
+        FileKind::CharDevice => TreeEntryKind::CharDevice(major, minor),
+        FileKind::BlockDevice => TreeEntryKind::BlockDevice(major, minor),
+        FileKind::Fifo => TreeEntryKind::Fifo,
+        FileKind::Socket => TreeEntryKind::Socket,
+    };
+    // Whoever owns a context's files on this machine, in an image they are root's; and attributes stay behind.
+    TreeEntry {
+        kind,
+        mode: metadata.mode,
+        uid: 0,
+        gid: 0,
+        xattrs: Vec::new(),
     }
 }
 

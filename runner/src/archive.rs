@@ -3,6 +3,8 @@
 //! `..`, absolute names and links that climb stay inside that directory. What is in the way of a member is removed,
 //! except a directory in the way of a directory. Of extended attributes only `security.capability` is taken, as by the
 //! reference: others in an archive are its maker's, not the image's.
+//!
+//! An archive is bounded by what a machine can stand, not by what it says of itself: [`MAX_MEMBERS`] and [`MAX_CONTENT`].
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,10 +19,70 @@ use crate::decompress;
 use crate::metadata::{self, FileKind, Time};
 use crate::node::{self, Attributes, Node};
 use crate::root::{self, FileError, Last, Located, errno};
-use crate::tar_reader::{Member, MemberKind, Piece, TarReader};
+use crate::tar_reader::{Member, MemberKind, Piece, TarError, TarReader};
 use crate::xattr::Xattr;
 
 const BUFFER: usize = 256 * 1024;
+
+/// Size of a tar header.
+const HEADER: u64 = 512;
+
+/// Members of one archive. Each costs an inode, and a directory some memory; the largest source trees have a million.
+pub const MAX_MEMBERS: u64 = 16_000_000;
+
+/// Bytes of all files of one archive, holes included: more than any build context, less than what a few kilobytes of
+/// compressed zeros can claim.
+pub const MAX_CONTENT: u64 = 256 << 30;
+
+/// Bytes from the beginning of a file that [`identify`] should be given: a PAX header may stand before the first member.
+pub const START: usize = 64 * 1024;
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A tar without compression; an empty one is nothing but zeros.
+    Tar,
+    /// Compressed with gzip, bzip2, xz or zstd; what is in it is not known yet.
+    Compressed,
+    /// Something else.
+    Other,
+}
+
+/// Says what a file is that begins with `start`. Names and media types are not asked.
+pub fn identify(start: &[u8]) -> Content {
+    if decompress::Format::of(start) != decompress::Format::Plain {
+        return Content::Compressed;
+    }
+    match TarReader::new(start).next() {
+        Ok(Some(_)) => Content::Tar,
+        Ok(None) if !start.is_empty() => Content::Tar,
+        // The first header is good, and what follows it lies beyond the bytes at hand.
+        Err(TarError::Truncated { offset }) if offset >= HEADER => Content::Tar,
+        _ => Content::Other,
+    }
+}
+
+/// Whether the file holds a tar, compressed or not; its position is at the beginning afterwards.
+pub fn holds_tar(file: &mut File) -> Result<bool, Errno> {
+    is_archive(file)
+}
+
+/// The newest modification time of a regular file in an archive, in seconds since the epoch; none for what is no archive,
+/// or a broken one.
+pub fn newest_file(file: &File) -> Option<i64> {
+    let reader = decompress::reader(BufReader::with_capacity(BUFFER, file)).ok()?;
+    let mut tar = TarReader::new(reader);
+    let mut newest = None;
+    for _ in 0..MAX_MEMBERS {
+        let Some(member) = tar.next().ok()? else {
+            return newest;
+        };
+        if member.kind == MemberKind::File {
+            newest = newest.max(Some(member.mtime.seconds));
+        }
+    }
+    None
+}
 
 /// Whether the content, once decompressed, begins with a tar member. Anything broken is not an archive.
 pub(crate) fn is_archive(file: &mut File) -> Result<bool, Errno> {
@@ -50,8 +112,7 @@ pub(crate) fn extract(
     };
     {
         let source = BufReader::with_capacity(BUFFER, &mut hashed);
-        let reader = decompress::reader(source)
-            .map_err(|error| archive(crate::tar_reader::TarError::Read(error)))?;
+        let reader = decompress::reader(source).map_err(|error| archive(TarError::Read(error)))?;
         let mut tar = TarReader::new(reader);
         let mut extraction = Extraction {
             directory,
@@ -59,7 +120,9 @@ pub(crate) fn extract(
             times: HashMap::new(),
             buffer: vec![0; BUFFER],
         };
+        let mut room = Room::default();
         while let Some(member) = tar.next().map_err(archive)? {
+            room.take(&member, path)?;
             extraction.member(&member, &mut tar, archive)?;
         }
         extraction.finish()?;
@@ -68,6 +131,34 @@ pub(crate) fn extract(
     let mut buffer = vec![0; BUFFER];
     while hashed.read(&mut buffer).map_err(read)? > 0 {}
     Ok(*hashed.hasher.finalize().as_bytes())
+}
+
+/// What an archive may still hold.
+struct Room {
+    members: u64,
+    content: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            members: MAX_MEMBERS,
+            content: MAX_CONTENT,
+        }
+    }
+}
+
+impl Room {
+    fn take(&mut self, member: &Member, path: &[u8]) -> Result<(), CopyError> {
+        let size = match member.kind {
+            MemberKind::File => member.size,
+            _ => 0,
+        };
+        let too_large = || CopyError::ArchiveTooLarge { path: path.into() };
+        self.members = self.members.checked_sub(1).ok_or_else(too_large)?;
+        self.content = self.content.checked_sub(size).ok_or_else(too_large)?;
+        Ok(())
+    }
 }
 
 struct Hashing<'a> {
@@ -96,7 +187,7 @@ impl Extraction<'_> {
         &mut self,
         member: &Member,
         tar: &mut TarReader<impl Read>,
-        archive: impl Fn(crate::tar_reader::TarError) -> CopyError,
+        archive: impl Fn(TarError) -> CopyError,
     ) -> Result<(), CopyError> {
         let shown = member.path.as_slice();
         let (uid, gid) = self.owner.unwrap_or((member.uid, member.gid));
@@ -258,5 +349,55 @@ fn replace<T>(
     match make() {
         Err(Errno::EXIST) => node::remove_all(to, name).and_then(|()| make()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tar(name: &str) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(3);
+        builder.append_data(&mut header, name, &b"abc"[..]).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn files_are_told_by_their_beginning() {
+        let whole = tar("Dockerfile");
+        for (what, start, expected) in [
+            ("a tar", whole.as_slice(), Content::Tar),
+            ("its first header alone", &whole[..512], Content::Tar),
+            ("an empty tar", &[0; 1024], Content::Tar),
+            ("a cut header", &whole[..511], Content::Other),
+            ("gzip", &[0x1f, 0x8b, 8, 0], Content::Compressed),
+            ("xz", b"\xfd7zXZ\0", Content::Compressed),
+            ("bzip2", b"BZh9", Content::Compressed),
+            ("zstd", &[0x28, 0xb5, 0x2f, 0xfd], Content::Compressed),
+            ("a Dockerfile", b"FROM scratch\n", Content::Other),
+            ("nothing", b"", Content::Other),
+        ] {
+            assert_eq!(identify(start), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_archive_has_room_for_so_much() {
+        let mut reader = TarReader::new(&tar("f")[..]).next().unwrap().unwrap();
+        let mut room = Room {
+            members: 2,
+            content: 5,
+        };
+        assert!(room.take(&reader, b"a").is_ok());
+        assert!(room.take(&reader, b"a").is_err(), "too much content");
+        reader.size = 0;
+        let mut room = Room {
+            members: 1,
+            content: 0,
+        };
+        assert!(room.take(&reader, b"a").is_ok());
+        assert!(room.take(&reader, b"a").is_err(), "too many members");
     }
 }

@@ -56,6 +56,16 @@ pub enum CopyError {
         #[source]
         source: TarError,
     },
+    /// More than [`crate::archive::MAX_MEMBERS`] or [`crate::archive::MAX_CONTENT`].
+    #[error(
+        "cannot unpack `{path}`: it holds more than {} files or {} GiB",
+        crate::archive::MAX_MEMBERS,
+        crate::archive::MAX_CONTENT >> 30
+    )]
+    ArchiveTooLarge {
+        /// In the source.
+        path: ContainerPath,
+    },
     /// A member of an archive that can't be made.
     #[error("cannot unpack the member `{path}`: {what}")]
     Member {

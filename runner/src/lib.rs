@@ -17,7 +17,7 @@
 //! [`walk`]; a step's upper directory becomes a layer in [`seal`], a snapshot a blob in [`pack`], a blob a snapshot in
 //! [`unpack`]; [`copy`] is `COPY`, `ADD` and `WORKDIR`.
 
-mod archive;
+pub mod archive;
 mod container_path;
 pub mod copy;
 mod decompress;

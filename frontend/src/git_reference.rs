@@ -297,7 +297,7 @@ fn split_query(query: &str) -> Vec<(String, String)> {
 }
 
 /// Replaces `%41` by `A`; what is no escape stays.
-pub(crate) fn percent_decode(text: &str) -> String {
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

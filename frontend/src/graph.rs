@@ -365,6 +365,8 @@ pub struct PlanOptions {
     pub target: Option<String>,
     /// `--build-arg`, values as given.
     pub build_args: BTreeMap<String, String>,
+    /// Seconds that [`crate::plan::source_date_epoch`] turned out to mean; none where it means no time.
+    pub source_date_epoch: Option<i64>,
     /// Platform of this machine.
     pub build_platform: Platform,
     /// The platform asked for with `--platform`; none when the user gave none.

@@ -15,6 +15,7 @@
 mod checks;
 mod config_effect;
 mod cycle;
+mod epoch;
 mod evaluate;
 mod global;
 mod history;
@@ -44,6 +45,7 @@ use crate::source::Span;
 use crate::suggest::closest;
 
 use checks::Checks;
+pub use epoch::EpochSource;
 use evaluate::Evaluator;
 use global::GlobalScope;
 use reach::Reach;
@@ -78,6 +80,24 @@ pub fn plan(
         ..finish(inputs, state, look.steps, warnings)
     };
     Ok(Planned::Ready(Box::new(graph)))
+}
+
+/// What `SOURCE_DATE_EPOCH` says, as a build argument or as an `ARG` before the first FROM; none if it says nothing, or
+/// nothing right: what is wrong, [`plan`] tells.
+///
+/// The builder finds out the time, and hands it on as [`PlanOptions::source_date_epoch`]; where it was given as a build
+/// argument, it puts the number there.
+pub fn source_date_epoch(program: &Program, options: &PlanOptions) -> Option<EpochSource> {
+    let images = BTreeMap::new();
+    let inputs = Inputs {
+        program,
+        options,
+        images: &images,
+    };
+    let mut found = Found::default();
+    let mut checks = Checks::new(CheckSettings::of(program, None).unwrap_or_default());
+    let global = GlobalScope::new(inputs, &mut checks, &mut found);
+    epoch::find(inputs, &global).ok().flatten()
 }
 
 /// The errors that are in a program whatever its base images are: for one that could not be read whole, to be told
@@ -170,7 +190,10 @@ impl Look {
             }
             return look;
         }
-        let global = GlobalScope::new(inputs, &mut look.checks, &mut look.found);
+        let mut global = GlobalScope::new(inputs, &mut look.checks, &mut look.found);
+        look.found
+            .0
+            .extend(epoch::settle(inputs, &mut global).err());
         let table = StageTable::new(inputs, &global, &mut look.checks, &mut look.found);
         let target = table.target();
         if let Err(error) = &target

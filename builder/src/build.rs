@@ -1,5 +1,6 @@
 //! One build, from options to an image: read, plan, solve, assemble, hand over.
 
+mod epoch;
 mod plan;
 mod workspace;
 
@@ -11,6 +12,7 @@ use rbuild_frontend::instruction::Program;
 use rbuild_frontend::platform::Platform;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::{self, LocalDockerfile};
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, EventSink, StepDescription};
@@ -91,7 +93,7 @@ impl Engine {
         events: EventSink,
         cancel: CancellationToken,
     ) -> Result<BuildOutcome, BuildError> {
-        let (source, dockerfile) = crate::context::read_dockerfile(options)?;
+        let local = context::read_local(options)?;
         crate::engine::require_root()?;
         // A failing build ends its own steps, never another build of the caller's; and one that is dropped ends too.
         let cancel = cancel.child_token();
@@ -99,7 +101,7 @@ impl Engine {
         let workspace = Arc::new(Workspace::new(
             self,
             options.clone(),
-            dockerfile,
+            local.as_ref(),
             events,
             cancel,
         )?);
@@ -107,7 +109,7 @@ impl Engine {
             .recorder
             .clone()
             .map(|recorder| tokio::spawn(recorder.flush_now_and_then()));
-        let result = build_in(&workspace, &source).await;
+        let result = open_and_build(&workspace, local).await;
         if let Some(flusher) = flusher {
             flusher.abort();
         }
@@ -118,7 +120,7 @@ impl Engine {
             workspace.blocking(move || store.sync()).await
         };
         let outcome = match (result, synced) {
-            (Err(error), _) => Err(error.with_source(&source)),
+            (Err(error), _) => Err(error),
             (Ok(_), Err(error)) => Err(BuildError::store(error)),
             (Ok(outcome), Ok(())) => Ok(outcome),
         }
@@ -139,11 +141,23 @@ impl Engine {
     }
 }
 
+async fn open_and_build(
+    workspace: &Arc<Workspace>,
+    local: Option<LocalDockerfile>,
+) -> Result<BuildOutcome, BuildError> {
+    let source = context::open_main(workspace, local).await?;
+    let built = build_in(workspace, &source).await;
+    built.map_err(|error| error.with_source(&source))
+}
+
 async fn build_in(
     workspace: &Arc<Workspace>,
     source: &rbuild_frontend::source::Source,
 ) -> Result<BuildOutcome, BuildError> {
     let program = plan::parse(source, &workspace.options)?;
+    workspace
+        .unless_cancelled(epoch::settle(workspace, &program))
+        .await?;
     if let Some(recorder) = &workspace.recorder {
         recorder.set_arguments(plan::argument_names(&program));
     }
@@ -179,7 +193,7 @@ async fn build_in(
             config,
             &graph.history,
             chain,
-            workspace.source_date_epoch,
+            workspace.source_date_epoch(),
         ));
     }
     let exports = workspace
@@ -231,7 +245,7 @@ async fn export(
     let export_options = ExportOptions {
         tags: options.tags.clone(),
         annotations: options.annotations.clone(),
-        source_date_epoch: workspace.source_date_epoch,
+        source_date_epoch: workspace.source_date_epoch(),
     };
     let has_store_output = options
         .outputs

@@ -295,7 +295,7 @@ struct File {
 
 impl File {
     fn read(options: &BuildOptions) -> Result<Self, BuildError> {
-        let (source, path) = context::read_dockerfile(options)?;
+        let context::LocalDockerfile { source, path } = context::read_alone(options)?;
         let ignore = context::ignore_of(options, path.as_deref())?;
         Ok(Self {
             source,

@@ -1,190 +1,196 @@
 //! Build contexts: where they are, what their ignore files hide, and the Dockerfile among them.
+//!
+//! A directory of this machine is read in place, through its ignore file. Everything else (git, a URL, an archive on
+//! standard input) is fetched into the store first and then read like the root of a stage; ignore files have no say
+//! there, as in the reference.
+
+mod dockerfile;
+mod error;
+mod open;
+mod spec;
+mod stdin;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rbuild_cache::{StatCache, Store};
-use rbuild_frontend::graph::{ImageReference, NamedContext};
-use rbuild_frontend::ignore_file::{IgnoreFile, IgnoreFileError, IgnoreMatcher};
-use rbuild_frontend::pattern::PatternError;
-use rbuild_frontend::source::Source;
+use rbuild_frontend::graph::Input;
+use rbuild_frontend::ignore_file::IgnoreMatcher;
 
+use crate::build::Workspace;
+use crate::download;
 use crate::error::StepError;
-use crate::options::{BuildOptions, ContextSource, DockerfileSource};
+use crate::fetch::Fetched;
+use crate::options::BuildOptions;
 use crate::select::SelectError;
-use crate::tree::TreeError;
+use crate::tree::SourceTree;
 use crate::tree::directory::DirectoryTree;
+pub(crate) use dockerfile::{LocalDockerfile, dockerfile_name, ignore_of, read_alone, read_local};
+pub use error::ContextError;
+pub(crate) use open::{fetch_named, open_main};
+pub(crate) use spec::planned_contexts;
+use spec::{Remote, Spec};
 
 /// Largest Dockerfile or ignore file that is read.
 const MAX_TEXT_SIZE: u64 = 64 << 20;
 
-/// Names tried when none is given, in order.
-const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
-
-/// Ignore files at a context's root, in order.
-const IGNORE_NAMES: [&str; 2] = [".dockerignore", ".containerignore"];
-
-/// Why a context or its Dockerfile can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ContextError {
-    /// The context is missing or no directory.
-    #[error("the build context `{path}` is {}", if path.exists() { "not a directory" } else { "not there" })]
-    NotADirectory {
-        /// As given.
-        path: PathBuf,
-    },
-    /// No file with one of the usual names.
-    #[error("no Dockerfile in `{context}`")]
-    NoDockerfile {
-        /// The context.
-        context: PathBuf,
-    },
-    /// The Dockerfile named with `-f` is not there.
-    #[error("Dockerfile `{path}` not found")]
-    DockerfileMissing {
-        /// As given.
-        path: PathBuf,
-    },
-    /// A file could not be read.
-    #[error("cannot read `{path}`")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A text file is larger than any real one.
-    #[error("`{path}` is larger than {limit} bytes")]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-        /// The limit.
-        limit: u64,
-    },
-    /// The ignore file can't be read as one.
-    #[error("cannot use the ignore file `{path}`")]
-    IgnoreFile {
-        /// Which.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: IgnoreFileError,
-    },
-    /// A pattern in the ignore file is none.
-    #[error("cannot use the ignore file `{path}`")]
-    IgnorePattern {
-        /// Which.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: PatternError,
-    },
-    /// A kind of context that this version does not read.
-    #[error("{what} as a build context is not supported yet: `{spec}`")]
-    Unsupported {
-        /// A git repository, a URL, stdin.
-        what: &'static str,
-        /// As given.
-        spec: String,
-    },
-    /// The build was given no context of this name.
-    #[error("no build context is named `{name}`")]
-    Unknown {
-        /// The name.
-        name: String,
-    },
-    /// There is no main context.
-    #[error("this build has no context")]
-    NoContext,
-    /// The tree could not be opened.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
+/// The files of a context.
+#[derive(Clone, Debug)]
+pub(crate) enum ContextTree {
+    /// A directory of this machine: it may change while it is read, and its files are root's.
+    Directory(Arc<DirectoryTree>),
+    /// Files in the store, with owners of their own.
+    Fetched(Fetched),
 }
 
-/// Why a context that is no directory can't be used.
-fn unsupported(options: &BuildOptions) -> ContextError {
-    match &options.context {
-        ContextSource::Directory(path) => ContextError::NotADirectory { path: path.clone() },
-        ContextSource::Stdin => ContextError::Unsupported {
-            what: "standard input",
-            spec: "-".into(),
-        },
-        ContextSource::Url(url) => ContextError::Unsupported {
-            what: "a URL",
-            spec: url.clone(),
-        },
+impl ContextTree {
+    /// For selections.
+    pub(crate) fn tree(&self) -> &dyn SourceTree {
+        match self {
+            Self::Directory(tree) => &**tree,
+            Self::Fetched(fetched) => &*fetched.tree,
+        }
+    }
+
+    /// The ignore patterns in force.
+    pub(crate) fn ignore(&self) -> IgnoreMatcher {
+        match self {
+            Self::Directory(tree) => tree.ignore().clone(),
+            Self::Fetched(_) => IgnoreMatcher::default(),
+        }
     }
 }
 
-/// All contexts of a build; each is opened when it is first used.
+/// A context that was fetched.
+#[derive(Clone, Debug)]
+struct Opened {
+    fetched: Fetched,
+    /// For `SOURCE_DATE_EPOCH`.
+    time: Time,
+    /// Its address, without credentials.
+    title: String,
+}
+
+/// The time of what was fetched.
+#[derive(Clone, Copy, Debug)]
+enum Time {
+    /// A commit's, or what a server says; none is unknown.
+    Known(Option<i64>),
+    /// That of its newest file.
+    NewestFile,
+    /// It is one file: that of the newest member, if it is an archive.
+    NewestMember,
+}
+
+/// Where the main context's files are.
+#[derive(Debug)]
+enum Main {
+    Directory {
+        path: PathBuf,
+        /// Path of the Dockerfile, for its own ignore file.
+        dockerfile: Option<PathBuf>,
+    },
+    Fetched(Opened),
+}
+
+/// All contexts of a build; directories are opened when they are first used.
 #[derive(Debug)]
 pub(crate) struct Contexts {
-    main: Option<PathBuf>,
-    /// Path of the Dockerfile, for its own ignore file.
-    dockerfile: Option<PathBuf>,
-    named: BTreeMap<String, PathBuf>,
+    /// Set by [`open_main`].
+    main: OnceLock<Main>,
+    named: BTreeMap<String, Spec>,
     store: Store,
     uses_stat_cache: bool,
-    /// Opened trees; the main one has the empty name.
+    /// Opened directories; the main one has the empty name.
     open: Mutex<HashMap<String, Arc<DirectoryTree>>>,
+    /// Named contexts that were fetched in this build. Held for single insertions only.
+    fetched: Mutex<BTreeMap<String, Opened>>,
 }
 
 impl Contexts {
     /// Nothing is opened yet.
-    pub(crate) fn new(
-        options: &BuildOptions,
-        dockerfile: Option<PathBuf>,
-        store: Store,
-    ) -> Result<Self, ContextError> {
-        let main = match &options.context {
-            ContextSource::Directory(path) => {
-                if !path.is_dir() {
-                    return Err(ContextError::NotADirectory { path: path.clone() });
-                }
-                Some(path.clone())
-            }
-            ContextSource::Stdin | ContextSource::Url(_) => return Err(unsupported(options)),
-        };
-        let named = options
-            .named_contexts
-            .iter()
-            .filter(|(_, spec)| matches!(classify(spec), Spec::Directory))
-            .map(|(name, spec)| {
-                (
-                    name.clone(),
-                    PathBuf::from(spec.strip_prefix("local:").unwrap_or(spec)),
-                )
-            })
-            .collect();
+    pub(crate) fn new(options: &BuildOptions, store: Store) -> Result<Self, ContextError> {
+        let named = options.named_contexts.iter();
         Ok(Self {
-            main,
-            dockerfile,
-            named,
+            main: OnceLock::new(),
+            named: named
+                .map(|(name, text)| Ok((name.clone(), spec::classify(text)?)))
+                .collect::<Result<_, ContextError>>()?,
             store,
             uses_stat_cache: !options.no_stat_cache,
             open: Mutex::default(),
+            fetched: Mutex::default(),
         })
     }
 
+    /// Set once, before anything is planned.
+    fn set_main(&self, main: Main) {
+        let is_first = self.main.set(main).is_ok();
+        debug_assert!(is_first, "the main context is opened once");
+    }
+
+    /// The context that a step reads from; none when it reads from something else.
+    pub(crate) fn of(&self, input: &Input) -> Result<Option<ContextTree>, ContextError> {
+        match input {
+            Input::Context => self.main().map(Some),
+            Input::NamedContext(name) => self.named(name).map(Some),
+            Input::Step(_) | Input::Empty => Ok(None),
+        }
+    }
+
+    /// The time of a fetched context, in seconds since the epoch; a directory has none. Blocks.
+    pub(crate) fn time_of(
+        &self,
+        workspace: &Workspace,
+        input: &Input,
+    ) -> Result<Option<i64>, StepError> {
+        let opened = match (input, self.main.get()) {
+            (Input::NamedContext(name), _) => self.lock_fetched().get(name).cloned(),
+            (Input::Context, Some(Main::Fetched(opened))) => Some(opened.clone()),
+            _ => None,
+        };
+        let Some(opened) = opened else {
+            return Ok(None);
+        };
+        match opened.time {
+            Time::Known(time) => Ok(time),
+            Time::NewestFile => opened.fetched.newest_file(workspace),
+            Time::NewestMember => download::time_of(workspace, &opened.fetched),
+        }
+    }
+
     /// The main context.
-    pub(crate) fn main(&self) -> Result<Arc<DirectoryTree>, ContextError> {
-        let path = self.main.as_ref().ok_or(ContextError::NoContext)?;
-        self.tree(
-            "",
-            path,
-            self.dockerfile.as_deref(),
-            "the build context".into(),
-        )
+    pub(crate) fn main(&self) -> Result<ContextTree, ContextError> {
+        match self.main.get().ok_or(ContextError::NoContext)? {
+            Main::Directory { path, dockerfile } => self
+                .tree("", path, dockerfile.as_deref(), "the build context".into())
+                .map(ContextTree::Directory),
+            Main::Fetched(opened) => Ok(ContextTree::Fetched(opened.fetched.clone())),
+        }
     }
 
     /// A context given with `--build-context`.
-    pub(crate) fn named(&self, name: &str) -> Result<Arc<DirectoryTree>, ContextError> {
-        let path = self.named.get(name).ok_or_else(|| ContextError::Unknown {
+    fn named(&self, name: &str) -> Result<ContextTree, ContextError> {
+        let unknown = || ContextError::Unknown {
             name: name.to_owned(),
-        })?;
-        self.tree(name, path, None, format!("the build context `{name}`"))
+        };
+        match self.named.get(name) {
+            Some(Spec::Directory(path)) => self
+                .tree(name, path, None, format!("the build context `{name}`"))
+                .map(ContextTree::Directory),
+            Some(Spec::Remote(_)) => {
+                let opened = self.lock_fetched().get(name).cloned();
+                opened
+                    .map(|opened| ContextTree::Fetched(opened.fetched))
+                    .ok_or_else(unknown)
+            }
+            Some(Spec::Image(_) | Spec::Scratch) | None => Err(unknown()),
+        }
+    }
+
+    fn lock_fetched(&self) -> MutexGuard<'_, BTreeMap<String, Opened>> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tree(
@@ -203,7 +209,7 @@ impl Contexts {
                 path: path.to_owned(),
             });
         }
-        let ignore = read_ignore_file(path, dockerfile)?;
+        let ignore = dockerfile::read_ignore_file(path, dockerfile)?;
         let stat_cache = self
             .uses_stat_cache
             .then(|| StatCache::load(&self.store, path));
@@ -224,9 +230,9 @@ impl Contexts {
     }
 
     /// A selection's error, with the reason when the file is there but ignored.
-    pub(crate) fn explain(&self, error: SelectError) -> StepError {
+    pub(crate) fn explain(&self, input: &Input, error: SelectError) -> StepError {
         if let SelectError::NotFound { path, .. } = &error
-            && let Ok(tree) = self.main()
+            && let Ok(Some(ContextTree::Directory(tree))) = self.of(input)
         {
             let relative = path.trim_start_matches('/').as_bytes();
             if !tree.ignore().is_empty() && tree.exists_on_host(relative) {
@@ -235,181 +241,4 @@ impl Contexts {
         }
         StepError::Select(error)
     }
-}
-
-/// What a `--build-context` spec names.
-enum Spec {
-    Image(ImageReference),
-    Scratch,
-    Directory,
-    Remote,
-}
-
-fn classify(spec: &str) -> Spec {
-    if let Some(name) = spec.strip_prefix("docker-image://") {
-        if name == "scratch" {
-            return Spec::Scratch;
-        }
-        return Spec::Image(ImageReference::Name(name.to_owned()));
-    }
-    if let Some(layout) = spec.strip_prefix("oci-layout://") {
-        return Spec::Image(layout_reference(layout));
-    }
-    let is_remote = ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|start| spec.starts_with(start));
-    if is_remote {
-        Spec::Remote
-    } else {
-        Spec::Directory
-    }
-}
-
-/// `PATH[:TAG][@DIGEST]`; a colon that a slash follows is part of the path.
-fn layout_reference(text: &str) -> ImageReference {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest.to_owned())),
-        None => (text, None),
-    };
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
-        _ => (rest, None),
-    };
-    ImageReference::Layout {
-        path: path.to_owned(),
-        tag,
-        digest,
-    }
-}
-
-/// The named contexts as the planner knows them.
-pub(crate) fn planned_contexts(
-    options: &BuildOptions,
-) -> Result<BTreeMap<String, NamedContext>, ContextError> {
-    options
-        .named_contexts
-        .iter()
-        .map(|(name, spec)| {
-            let context = match classify(spec) {
-                Spec::Image(reference) => NamedContext::Image(reference),
-                Spec::Scratch => NamedContext::Scratch,
-                Spec::Directory => NamedContext::Files,
-                Spec::Remote => {
-                    return Err(ContextError::Unsupported {
-                        what: "a git repository or URL",
-                        spec: spec.clone(),
-                    });
-                }
-            };
-            Ok((name.clone(), context))
-        })
-        .collect()
-}
-
-/// The Dockerfile's text, and its path when it has one.
-pub(crate) fn read_dockerfile(
-    options: &BuildOptions,
-) -> Result<(Source, Option<PathBuf>), ContextError> {
-    let context = match &options.context {
-        ContextSource::Directory(path) => Some(path.as_path()),
-        _ => None,
-    };
-    match &options.dockerfile {
-        Some(DockerfileSource::Text(text)) => {
-            Ok((Source::new("Dockerfile", text.as_bytes()), None))
-        }
-        Some(DockerfileSource::Stdin) => {
-            use std::io::Read;
-            let mut bytes = Vec::new();
-            let path = PathBuf::from("-");
-            std::io::stdin()
-                .take(MAX_TEXT_SIZE)
-                .read_to_end(&mut bytes)
-                .map_err(|source| ContextError::Read { path, source })?;
-            Ok((Source::new("-", &bytes), None))
-        }
-        Some(DockerfileSource::Path(path)) => {
-            let in_context = context.map(|context| context.join(path));
-            let found = std::iter::once(path.clone())
-                .chain(in_context)
-                .find(|candidate| candidate.is_file())
-                .ok_or_else(|| ContextError::DockerfileMissing { path: path.clone() })?;
-            Ok((
-                Source::new(&path.to_string_lossy(), &read_text(&found)?),
-                Some(found),
-            ))
-        }
-        None => {
-            let context = context.ok_or_else(|| unsupported(options))?;
-            if !context.is_dir() {
-                return Err(ContextError::NotADirectory {
-                    path: context.to_owned(),
-                });
-            }
-            let name = DOCKERFILE_NAMES
-                .iter()
-                .find(|name| context.join(name).is_file())
-                .ok_or_else(|| ContextError::NoDockerfile {
-                    context: context.to_owned(),
-                })?;
-            let path = context.join(name);
-            Ok((Source::new(name, &read_text(&path)?), Some(path)))
-        }
-    }
-}
-
-/// What the main context's ignore file hides; nothing where the context is no directory.
-pub(crate) fn ignore_of(
-    options: &BuildOptions,
-    dockerfile: Option<&Path>,
-) -> Result<IgnoreMatcher, ContextError> {
-    match &options.context {
-        ContextSource::Directory(root) => read_ignore_file(root, dockerfile),
-        _ => Ok(IgnoreMatcher::default()),
-    }
-}
-
-fn read_ignore_file(root: &Path, dockerfile: Option<&Path>) -> Result<IgnoreMatcher, ContextError> {
-    let own = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
-    let candidates = own
-        .into_iter()
-        .chain(IGNORE_NAMES.iter().map(|name| root.join(name)));
-    for path in candidates {
-        if !path.is_file() {
-            continue;
-        }
-        let bytes = read_text(&path)?;
-        let file = IgnoreFile::parse(&bytes).map_err(|source| ContextError::IgnoreFile {
-            path: path.clone(),
-            source,
-        })?;
-        return file
-            .matcher()
-            .map_err(|source| ContextError::IgnorePattern { path, source });
-    }
-    Ok(IgnoreMatcher::default())
-}
-
-fn read_text(path: &Path) -> Result<Vec<u8>, ContextError> {
-    use std::io::Read;
-    let failed = |source| ContextError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_TEXT_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_TEXT_SIZE {
-        return Err(ContextError::TooLarge {
-            path: path.to_owned(),
-            limit: MAX_TEXT_SIZE,
-        });
-    }
-    Ok(bytes)
 }

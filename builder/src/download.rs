@@ -1,24 +1,54 @@
-//! `ADD http(s)://…`: one file, downloaded into the build's lease before its step's key is made.
+//! Files of http(s) addresses: `ADD`, build contexts, named contexts.
+//!
+//! A file becomes a layer of the store that holds nothing else, recorded under its address with the server's `ETag`,
+//! and under its checksum. With `--checksum` the key needs no request, and a file that the store has is not fetched
+//! again. Otherwise the server is asked in every build; it sends the file only when its `ETag` is another one. What
+//! breaks off or does not fit the checksum never gets as far as the store.
+
+mod date;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::StreamExt;
-use rbuild_cache::ContentDigest;
+use rbuild_cache::{ContentDigest, KeyEncoder, KeyPart, StepKey};
+use rbuild_frontend::git_reference::percent_decode;
+use rbuild_runner::job::SourceRoot;
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::build::Workspace;
+use crate::error::StepError;
+use crate::fetch::{self, Fetched, Record};
+use crate::git::redacted;
 use crate::keys::InputKey;
 
 /// How long a server may say nothing.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Name of the file in its directory of the lease.
-const FILE_NAME: &str = "download";
+/// How long it may take to reach one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a URL could not be had.
+/// Largest file that is fetched: what an archive may hold.
+const MAX_SIZE: u64 = rbuild_runner::archive::MAX_CONTENT;
+
+/// Name of the file in its layer: also what the reference calls the only file of a context that is no archive.
+pub(crate) const FILE_NAME: &str = "context";
+
+/// Mode of the file, as the reference has it.
+const FILE_MODE: u32 = 0o600;
+
+/// Raised when what is made of an address changes.
+const KEY_VERSION: u32 = 1;
+
+/// Facts of a record.
+const ETAG: &str = "etag";
+const MODIFIED: &str = "last-modified";
+const SHA256: &str = "sha256";
+
+/// Why a URL could not be had. Addresses in it hold no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// No answer, or a broken one.
@@ -38,6 +68,14 @@ pub enum DownloadError {
         /// Its answer.
         status: reqwest::StatusCode,
     },
+    /// More than anybody needs.
+    #[error("`{url}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
     /// The content is not what `--checksum` promises.
     #[error("`{url}` has the digest `{found}`, but `--checksum` says `{expected}`")]
     Checksum {
@@ -48,8 +86,8 @@ pub enum DownloadError {
         /// What came.
         found: String,
     },
-    /// The file could not be written.
-    #[error("cannot write `{path}`")]
+    /// The file could not be kept.
+    #[error("cannot keep the download in `{path}`")]
     Write {
         /// Where.
         path: PathBuf,
@@ -57,130 +95,325 @@ pub enum DownloadError {
         #[source]
         source: std::io::Error,
     },
-    /// The lease gave no directory.
-    #[error("cannot store the download of `{url}`")]
-    Scratch {
-        /// The address.
-        url: String,
-        /// The cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
 }
 
-/// A file that was downloaded in this build.
+impl DownloadError {
+    /// The way out, where one is known.
+    pub fn help(&self) -> Option<String> {
+        let host = |url: &str| {
+            let url = reqwest::Url::parse(url).ok()?;
+            url.host_str().map(str::to_owned)
+        };
+        match self {
+            Self::Status { url, status } if matches!(status.as_u16(), 401 | 403) => Some(format!(
+                "if it is private, give a token: `--secret id=HTTP_AUTH_TOKEN_{},env=VARIABLE`",
+                host(url)?
+            )),
+            Self::Checksum { .. } => Some(
+                "if the change is wanted, put the new digest into the Dockerfile; else find out who changed the file"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A file at an address, as far as a key needs to know it.
 #[derive(Clone, Debug)]
-pub(crate) struct Download {
-    directory: PathBuf,
+pub(crate) struct UrlSource {
+    url: String,
     name: String,
-    digest: ContentDigest,
-    mtime: i64,
+    state: State,
 }
 
-impl Download {
-    /// Directory that holds nothing but the file.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
+#[derive(Clone, Debug)]
+enum State {
+    /// `--checksum`: nothing was asked yet.
+    Pinned(String),
+    /// The server was asked in this build.
+    Fetched(Fetched),
+}
 
-    /// Name of the file in that directory.
-    pub(crate) fn file_name() -> Vec<u8> {
-        FILE_NAME.into()
-    }
-
+impl UrlSource {
     /// Name that the image's file gets in a destination directory.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Name, time and content; a server that changes none of them causes no rebuild.
+    /// Name, content and time; a server that changes none of them causes no rebuild, and neither does another address
+    /// of the same file. The time of a file that is known by its checksum is not asked.
     pub(crate) fn input_key(&self) -> InputKey {
-        let text = format!("{}\0{}\0", self.name, self.mtime);
-        InputKey::Content(ContentDigest::of_bytes(
-            &[text.as_bytes(), &self.digest.0].concat(),
-        ))
+        let mut key = KeyEncoder::new("download", KEY_VERSION);
+        key.text("name", &self.name);
+        match &self.state {
+            State::Pinned(checksum) => key.text("pinned", checksum),
+            State::Fetched(fetched) => key
+                .text("content", fetched.fact(SHA256).unwrap_or_default())
+                .text("modified", fetched.fact(MODIFIED).unwrap_or_default()),
+        };
+        InputKey::Content(ContentDigest(key.finish().0))
     }
 }
 
-/// Downloads `url`, checking it against `checksum` (`sha256:…`).
-pub(crate) async fn fetch(
-    workspace: &Arc<Workspace>,
-    url: &str,
-    checksum: Option<&str>,
-) -> Result<Download, DownloadError> {
-    let failed = |source| DownloadError::Request {
-        url: url.to_owned(),
-        source,
-    };
-    let client = reqwest::Client::builder()
-        .read_timeout(IDLE_TIMEOUT)
-        .build()
-        .map_err(failed)?;
-    let answer = client.get(url).send().await.map_err(failed)?;
-    if !answer.status().is_success() {
-        return Err(DownloadError::Status {
-            url: url.to_owned(),
-            status: answer.status(),
-        });
+/// What the server said of the time of a file, seconds since the epoch.
+pub(crate) fn last_modified(fetched: &Fetched) -> Option<i64> {
+    fetched.fact(MODIFIED)?.parse().ok()
+}
+
+/// What the server says, or else the time of the newest member of an archive. Blocks.
+pub(crate) fn time_of(workspace: &Workspace, fetched: &Fetched) -> Result<Option<i64>, StepError> {
+    if let Some(time) = last_modified(fetched) {
+        return Ok(Some(time));
     }
-    let mtime = answer
-        .headers()
-        .get(reqwest::header::LAST_MODIFIED)
-        .and_then(|value| value.to_str().ok())
-        .and_then(parse_http_date)
-        .unwrap_or(0);
-    let name = file_name(&answer.url().clone());
-    let directory = workspace
-        .scratch("download")
-        .map_err(|source| DownloadError::Scratch {
-            url: url.to_owned(),
-            source: Box::new(source),
-        })?;
-    let path = directory.join(FILE_NAME);
-    let write_failed = |source| DownloadError::Write {
+    let path = host_path(workspace, fetched)?;
+    let file =
+        std::fs::File::open(&path).map_err(|source| DownloadError::Write { path, source })?;
+    Ok(rbuild_runner::archive::newest_file(&file))
+}
+
+/// The file's digest.
+pub(crate) fn content_digest(
+    workspace: &Workspace,
+    fetched: &Fetched,
+) -> Result<ContentDigest, StepError> {
+    let path = host_path(workspace, fetched)?;
+    let write = |source| DownloadError::Write {
         path: path.clone(),
         source,
     };
-    let mut file = tokio::fs::File::create(&path).await.map_err(write_failed)?;
+    let file = std::fs::File::open(&path).map_err(write)?;
+    let (digest, _) = ContentDigest::of_reader(file).map_err(write)?;
+    Ok(digest)
+}
+
+/// Where the file lies in the store.
+pub(crate) fn host_path(workspace: &Workspace, fetched: &Fetched) -> Result<PathBuf, StepError> {
+    let directories = fetched.chain().snapshot_paths(&workspace.store);
+    let directory = directories
+        .first()
+        .ok_or(StepError::Internal("a download without a layer"))?;
+    Ok(directory.join(FILE_NAME))
+}
+
+/// Asks for `url`, unless its `checksum` (`sha256:…`) is known: then the key is known too.
+pub(crate) async fn resolve(
+    workspace: &Arc<Workspace>,
+    url: &str,
+    checksum: Option<&str>,
+) -> Result<UrlSource, StepError> {
+    let state = match checksum {
+        Some(checksum) => State::Pinned(checksum.to_owned()),
+        None => State::Fetched(ask(workspace, url, None).await?),
+    };
+    Ok(UrlSource {
+        url: url.to_owned(),
+        name: file_name(url),
+        state,
+    })
+}
+
+/// The file itself.
+pub(crate) async fn fetch(
+    workspace: &Arc<Workspace>,
+    source: &UrlSource,
+) -> Result<Fetched, StepError> {
+    let checksum = match &source.state {
+        State::Fetched(fetched) => return Ok(fetched.clone()),
+        State::Pinned(checksum) => checksum,
+    };
+    match recorded(workspace, content_key(checksum), &source.url).await? {
+        Some(known) => Ok(known),
+        None => ask(workspace, &source.url, Some(checksum)).await,
+    }
+}
+
+fn url_key(url: &str) -> StepKey {
+    let mut key = KeyEncoder::new("download-url", KEY_VERSION);
+    key.text("url", url);
+    key.finish()
+}
+
+fn content_key(sha256: &str) -> StepKey {
+    let mut key = KeyEncoder::new("download-content", KEY_VERSION);
+    key.text("sha256", sha256);
+    key.finish()
+}
+
+async fn recorded(
+    workspace: &Arc<Workspace>,
+    key: StepKey,
+    url: &str,
+) -> Result<Option<Fetched>, StepError> {
+    let (inner, title) = (Arc::clone(workspace), redacted(url));
+    workspace
+        .blocking(move || Fetched::recorded(&inner, &key, title))
+        .await
+}
+
+/// Downloads the file, or finds that the one in the store is the server's.
+async fn ask(
+    workspace: &Arc<Workspace>,
+    url: &str,
+    checksum: Option<&str>,
+) -> Result<Fetched, StepError> {
+    let known = match checksum {
+        // What an address had before says nothing of a file that is known by its checksum.
+        Some(_) => None,
+        None => recorded(workspace, url_key(url), url).await?,
+    };
+    let known = known.filter(|known| known.fact(ETAG).is_some());
+    let shown = redacted(url);
+    let failed = |source: reqwest::Error| DownloadError::Request {
+        url: shown.clone(),
+        // The address in it may hold credentials.
+        source: source.without_url(),
+    };
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(failed)?;
+    let mut request = client.get(url).headers(authorization(workspace, url)?);
+    let known_etag = known.as_ref().and_then(|known| known.fact(ETAG));
+    if let Some(value) = known_etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
+        request = request.header(header::IF_NONE_MATCH, value);
+    }
+    let answer = request.send().await.map_err(failed)?;
+    let etag = text_of(answer.headers(), header::ETAG);
+    // Some servers know an ETag and yet send the file: their answer need not be read.
+    let is_same = answer.status() == reqwest::StatusCode::NOT_MODIFIED
+        || (answer.status() == reqwest::StatusCode::OK
+            && etag.is_some()
+            && etag.as_deref() == known_etag);
+    if is_same && let Some(known) = known {
+        return Ok(known);
+    }
+    // Part of a file was not asked for, and is none.
+    if !answer.status().is_success() || answer.status() == reqwest::StatusCode::PARTIAL_CONTENT {
+        return Err(DownloadError::Status {
+            url: shown,
+            status: answer.status(),
+        }
+        .into());
+    }
+    let modified = text_of(answer.headers(), header::LAST_MODIFIED)
+        .as_deref()
+        .and_then(date::parse_http_date);
+    let directory = workspace.scratch("download")?;
+    let task = workspace.images.tasks.start(format!("downloading {shown}"));
+    if let Some(length) = answer.content_length() {
+        task.expect(length);
+    }
+    let path = directory.join(FILE_NAME);
+    let written = write(answer, &path, &shown, &task).await;
+    task.finish(&written, Clone::clone);
+    let sha256 = written?;
+    if let Some(expected) = checksum.filter(|expected| **expected != sha256) {
+        return Err(DownloadError::Checksum {
+            url: shown,
+            expected: expected.to_owned(),
+            found: sha256,
+        }
+        .into());
+    }
+    let mut facts = vec![KeyPart::new(SHA256, &sha256)];
+    facts.extend(etag.map(|etag| KeyPart::new(ETAG, etag)));
+    facts.extend(modified.map(|time| KeyPart::new(MODIFIED, time.to_string())));
+    let record = Record {
+        title: format!("download {shown}"),
+        facts,
+    };
+    let keys = [url_key(url), content_key(&sha256)];
+    let inner = Arc::clone(workspace);
+    workspace
+        .blocking(move || {
+            set_attributes(&path, modified.unwrap_or(0))?;
+            let name = FILE_NAME.as_bytes().to_vec();
+            let operation = fetch::one_file(name.clone(), name, false);
+            let sources = vec![SourceRoot::Directory(directory.clone())];
+            let layer = fetch::make_layer(&inner, sources, vec![operation])?;
+            // The lease would keep a second copy until the build ends.
+            let _ = std::fs::remove_dir_all(&directory);
+            Fetched::record(&inner, &keys, layer, record, shown)
+        })
+        .await
+}
+
+/// Writes the body to a file; the digest of what was written.
+async fn write(
+    answer: reqwest::Response,
+    path: &Path,
+    shown: &str,
+    task: &crate::tasks::Task,
+) -> Result<String, DownloadError> {
+    let failed = |source| DownloadError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
     let mut sha256 = Sha256::new();
+    let mut size = 0;
     let mut stream = answer.bytes_stream();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(failed)?;
-        sha256.update(&chunk);
-        file.write_all(&chunk).await.map_err(write_failed)?;
-    }
-    file.flush().await.map_err(write_failed)?;
-    let file = file.into_std().await;
-    let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0));
-    file.set_times(
-        std::fs::FileTimes::new()
-            .set_modified(time)
-            .set_accessed(SystemTime::now()),
-    )
-    .map_err(write_failed)?;
-    if let Some(expected) = checksum {
-        let found = format!("sha256:{}", hex(&sha256.finalize()));
-        if found != expected {
-            return Err(DownloadError::Checksum {
-                url: url.to_owned(),
-                expected: expected.to_owned(),
-                found,
+        let chunk = chunk.map_err(|source| DownloadError::Request {
+            url: shown.to_owned(),
+            source: source.without_url(),
+        })?;
+        size += chunk.len() as u64;
+        if size > MAX_SIZE {
+            return Err(DownloadError::TooLarge {
+                url: shown.to_owned(),
+                limit: MAX_SIZE,
             });
         }
+        sha256.update(&chunk);
+        file.write_all(&chunk).await.map_err(failed)?;
+        task.advance(chunk.len() as u64);
     }
-    let digest = {
-        let path = path.clone();
-        workspace
-            .blocking(move || std::fs::File::open(&path).and_then(ContentDigest::of_reader))
-            .await
+    file.flush().await.map_err(failed)?;
+    Ok(format!("sha256:{}", hex(&sha256.finalize())))
+}
+
+fn set_attributes(path: &Path, seconds: i64) -> Result<(), DownloadError> {
+    use std::os::unix::fs::PermissionsExt;
+    let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let times = std::fs::FileTimes::new()
+        .set_modified(time)
+        .set_accessed(time);
+    let set = || {
+        let file = std::fs::File::options().write(true).open(path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(FILE_MODE))?;
+        file.set_times(times)
     };
-    let (digest, _) = digest.map_err(write_failed)?;
-    Ok(Download {
-        directory,
-        name,
-        digest,
-        mtime,
+    set().map_err(|source| DownloadError::Write {
+        path: path.to_owned(),
+        source,
     })
+}
+
+/// `HTTP_AUTH_HEADER_<host>` and `HTTP_AUTH_TOKEN_<host>`, as in the reference. A redirect to another host loses them.
+fn authorization(workspace: &Workspace, url: &str) -> Result<HeaderMap, StepError> {
+    let mut headers = HeaderMap::new();
+    let host = reqwest::Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    let header = crate::secret::read_text(&workspace.options, &format!("HTTP_AUTH_HEADER_{host}"))?;
+    let value = match header {
+        Some(header) => Some(header),
+        None => crate::secret::read_text(&workspace.options, &format!("HTTP_AUTH_TOKEN_{host}"))?
+            .map(|token| format!("Bearer {token}")),
+    };
+    if let Some(mut value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+fn text_of(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -192,43 +425,16 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Last element of the URL's path.
-fn file_name(url: &reqwest::Url) -> String {
-    url.path_segments()
-        .and_then(|mut segments| segments.next_back().map(str::to_owned))
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "__unnamed__".to_owned())
-}
-
-/// Seconds since the epoch of an IMF-fixdate (RFC 9110, 5.6.7), the only form that servers still send.
-fn parse_http_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (_, rest) = text.split_once(", ")?;
-    let mut words = rest.split([' ', ':']);
-    let day: i64 = words.next()?.parse().ok()?;
-    let month_name = words.next()?;
-    let month = i64::try_from(MONTHS.iter().position(|name| *name == month_name)?).ok()? + 1;
-    let year: i64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|year| (1970..10_000).contains(year))?;
-    let mut number = || words.next()?.parse::<i64>().ok();
-    let (hour, minute, second) = (number()?, number()?, number()?);
-    // Days since the epoch of a civil date, counting years from March so that the leap day is the last.
-    let (shifted_year, shifted_month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let days = shifted_year * 365 + shifted_year / 4 - shifted_year / 100
-        + shifted_year / 400
-        + day_of_year
-        - 719_468;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+/// Last element of the address's path, decoded; where it was redirected to does not count.
+fn file_name(url: &str) -> String {
+    let path = reqwest::Url::parse(url)
+        .map(|url| percent_decode(url.path()))
+        .unwrap_or_default();
+    path.split('/')
+        .rfind(|name| !name.is_empty())
+        .filter(|name| !matches!(*name, "." | "..") && !name.contains('\0'))
+        .unwrap_or("__unnamed__")
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -236,30 +442,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_dates() {
-        for (text, expected) in [
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
-            ("Sat, 29 Feb 2020 23:59:59 GMT", Some(1_583_020_799)),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_http_date(text), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn names_come_from_the_path() {
         for (url, expected) in [
             ("http://a/b/c.tar?x=1", "c.tar"),
+            ("http://a/b/", "b"),
+            ("http://a/b%20c", "b c"),
+            ("http://a/x%2Fy", "y"),
+            ("http://a/x/%2e%2e%2f", "__unnamed__"),
             ("http://a/", "__unnamed__"),
             ("http://a", "__unnamed__"),
         ] {
-            assert_eq!(
-                file_name(&reqwest::Url::parse(url).unwrap()),
-                expected,
-                "{url}"
-            );
+            assert_eq!(file_name(url), expected, "{url}");
         }
     }
 }

@@ -11,6 +11,7 @@ use rbuild_runner::{JobError, JobErrorKind};
 use crate::context::ContextError;
 use crate::download::DownloadError;
 use crate::export::ExportError;
+use crate::git::GitError;
 use crate::pull::PullError;
 use crate::select::SelectError;
 use crate::tree::TreeError;
@@ -90,11 +91,20 @@ pub enum BuildError {
     /// A library user forgot to call [`crate::init`] first.
     #[error("`rbuild::init()` was not called at the start of the program")]
     NotInitialised,
-    /// The build arg `SOURCE_DATE_EPOCH` is no time.
-    #[error("the build arg `SOURCE_DATE_EPOCH={text}` is not a number of seconds since 1970")]
+    /// `SOURCE_DATE_EPOCH` is neither a number nor a name of anything.
+    #[error("`SOURCE_DATE_EPOCH={text}` is no time, and nothing with a time has that name")]
+    UnknownEpoch {
+        /// As given.
+        text: String,
+    },
+    /// What `SOURCE_DATE_EPOCH` names can't be asked for its time.
+    #[error("cannot find out the time that `SOURCE_DATE_EPOCH={text}` means")]
     SourceDateEpoch {
         /// As given.
         text: String,
+        /// The cause.
+        #[source]
+        source: Box<StepError>,
     },
     /// Ctrl-C, or the caller cancelled.
     #[error("interrupted")]
@@ -160,12 +170,9 @@ pub enum StepError {
     /// A URL could not be had.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// `ADD` of a git repository.
-    #[error("ADD from a git repository is not supported yet: `{reference}`")]
-    GitSource {
-        /// As written.
-        reference: String,
-    },
+    /// A git repository could not be had.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// The build lacks a permission that the step asks for.
     #[error("{what} is not allowed in this build")]
     NotAllowed {
@@ -204,6 +211,12 @@ pub enum StepError {
         id: String,
         /// The limit.
         limit: u64,
+    },
+    /// A secret that goes into a header is no line of text.
+    #[error("secret `{id}` can't be sent to a server: it is not one line of printable ASCII")]
+    SecretNotText {
+        /// Which.
+        id: String,
     },
     /// A required ssh agent was not given.
     #[error("ssh agent `{id}` is required but was not given")]
@@ -301,6 +314,9 @@ impl StepError {
                 Some("the store's disk is full: free some space, or put the store elsewhere with `--root`".to_owned())
             }
             Self::Job(error) => error.help.clone(),
+            Self::Git(error) => error.help(),
+            Self::Context(error) => error.help(),
+            Self::Download(error) => error.help(),
             Self::Image(error) => error.downcast_ref::<PullError>().and_then(PullError::help),
             Self::SecretUnreadable { id, .. } => {
                 Some(format!("name a file that is there with `--secret id={id},src=FILE`"))
@@ -358,6 +374,7 @@ impl BuildError {
             {
                 2
             }
+            Self::UnknownEpoch { .. } => 2,
             Self::Interrupted => 130,
             Self::FullDisk { source, .. } => source.exit_code(),
             _ => 1,
@@ -378,15 +395,11 @@ impl BuildError {
             Self::NotRoot => Some(
                 "run it as root: `sudo rbuild …`, or in a container whose root may mount (`--privileged`)".to_owned(),
             ),
-            Self::Context(ContextError::NoDockerfile { .. }) => {
-                Some("name it with `-f PATH`; the context is the last argument".to_owned())
-            }
-            Self::Context(ContextError::Unsupported { .. }) => Some(
-                "name a directory: fetch or unpack the context first; a Dockerfile on stdin is read with `-f - DIRECTORY`"
+            Self::Context(error) => error.help(),
+            Self::SourceDateEpoch { source, .. } => source.help(),
+            Self::UnknownEpoch { .. } => Some(
+                "give seconds since 1970, `context`, the name of a build context, or that of a stage with one ADD of a URL or git repository"
                     .to_owned(),
-            ),
-            Self::Context(ContextError::NotADirectory { .. }) => Some(
-                "the last argument is the directory that COPY reads from, often `.`".to_owned(),
             ),
             _ => None,
         }

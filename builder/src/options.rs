@@ -11,6 +11,8 @@ use rbuild_frontend::platform::Platform;
 pub struct BuildOptions {
     /// The main build context.
     pub context: ContextSource,
+    /// `--context-subdir`: the directory of an archive or repository that is the context.
+    pub context_subdirectory: Option<String>,
     /// `-f`; none looks for `Dockerfile`, `dockerfile`, then `Containerfile` in the context.
     pub dockerfile: Option<DockerfileSource>,
     /// `-t`, as typed.
@@ -29,7 +31,7 @@ pub struct BuildOptions {
     pub named_contexts: BTreeMap<String, String>,
     /// `--secret`
     pub secrets: BTreeMap<String, SecretSource>,
-    /// `--ssh`: id and socket or key path.
+    /// `--ssh`: id and socket or key path. Git uses `default`.
     pub ssh: BTreeMap<String, PathBuf>,
     /// `--no-cache`
     pub ignores_cache: bool,
@@ -55,7 +57,8 @@ pub struct BuildOptions {
     pub outputs: Vec<Output>,
     /// `--no-stat-cache`: hash every context file.
     pub no_stat_cache: bool,
-    /// `SOURCE_DATE_EPOCH`, seconds; also from the build arg of that name.
+    /// `SOURCE_DATE_EPOCH`, seconds. The build arg of that name goes first, and may also be `context`, a named context or
+    /// a stage.
     pub source_date_epoch: Option<i64>,
     /// Steps that may run at once; none is the number of CPUs.
     pub max_parallelism: Option<usize>,
@@ -109,9 +112,9 @@ pub enum CacheMode {
 pub enum ContextSource {
     /// A directory on this machine.
     Directory(PathBuf),
-    /// A tar archive or a lone Dockerfile, read from stdin and spooled to this file.
+    /// A tar archive, compressed or not, or a lone Dockerfile, read from stdin.
     Stdin,
-    /// A git or http(s) URL.
+    /// A git repository, or the http(s) address of a tar archive or of a lone Dockerfile.
     Url(String),
 }
 
@@ -124,8 +127,11 @@ impl Default for ContextSource {
 /// Where the Dockerfile comes from.
 #[derive(Clone, Debug)]
 pub enum DockerfileSource {
-    /// A path, relative to the working directory if it exists there, else to the context.
+    /// A path, relative to the working directory if it exists there, else to the context. With a context that is
+    /// fetched, a relative path is one in the context.
     Path(PathBuf),
+    /// An http(s) address.
+    Url(String),
     /// `-f -`
     Stdin,
     /// The text itself (library users).

@@ -27,7 +27,7 @@ use crate::error::BuildError;
 use crate::event::{Event, StepId, StepOutcome};
 use crate::remote::Found;
 use decide::{Decision, Fate};
-pub(crate) use inputs::{Prepared, Reading, dependencies, sources};
+pub(crate) use inputs::{Prepared, Reading, ask, dependencies, sources};
 pub(crate) use step::Made;
 
 /// What a step left.

@@ -16,6 +16,9 @@ use rbuild_frontend::graph::{Operation, StepIndex};
 use crate::error::StepError;
 use crate::solve::{Made, Reading, Solver};
 
+pub(crate) use copy::copy_to_root;
+pub(crate) use seal::commit as commit_layer;
+
 /// Everything one step needs to be done.
 pub(crate) struct StepJob {
     pub(crate) solver: Arc<Solver>,

@@ -79,15 +79,15 @@ fn help_of_a_build() {
     Usage: rbuild build [OPTIONS] <CONTEXT>
 
     Arguments:
-      <CONTEXT>  A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or a URL of a tar
-                 archive
+      <CONTEXT>  A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or the URL of a
+                 tar archive or Dockerfile
 
     Options:
       -h, --help  Print help (see more with '--help')
 
     Input:
       -f, --file <FILE>
-              The Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile, then
+              The Dockerfile: a path, a URL, or `-` for stdin [default: CONTEXT/Dockerfile, then
               CONTEXT/Containerfile]
           --target <STAGE>
               Stop at this stage [default: the last one]
@@ -96,12 +96,14 @@ fn help_of_a_build() {
           --build-arg <NAME[=VALUE]>
               A build argument; without a value it is taken from the environment, if it is there
           --build-context <NAME=SPEC>
-              A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or a
-              tar URL
+              A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or the
+              URL of a file
+          --context-subdir <DIR>
+              The directory of an archive or repository that is the context
           --secret <id=ID[,src=FILE|,env=VAR]>
-              A secret for `RUN --mount=type=secret`: id=ID,src=FILE or id=ID,env=VARIABLE
+              A secret for `RUN --mount=type=secret`, git or http: id=ID,src=FILE or id=ID,env=VARIABLE
           --ssh <default|ID[=PATH]>
-              An agent socket or key for `RUN --mount=type=ssh`; `default` is $SSH_AUTH_SOCK
+              An agent socket or key for `RUN --mount=type=ssh` and git; `default` is $SSH_AUTH_SOCK
 
     Output:
       -t, --tag <NAME[:TAG]>        Name the image in the store

@@ -55,16 +55,30 @@ pub(super) async fn all_platforms(
     Ok(graphs)
 }
 
-async fn one(
-    workspace: &Arc<Workspace>,
-    program: &Program,
-    source: &Source,
+/// What the planner is told, now that it is settled what `SOURCE_DATE_EPOCH` means.
+fn options(
+    workspace: &Workspace,
     target_platform: Option<Platform>,
-) -> Result<Graph, BuildError> {
+) -> Result<PlanOptions, BuildError> {
+    let mut options = unsettled_options(workspace, target_platform)?;
+    options.source_date_epoch = workspace.source_date_epoch();
+    if let Some(text) = options.build_args.get_mut(super::epoch::NAME) {
+        let seconds = options.source_date_epoch;
+        *text = seconds.map_or_else(String::new, |seconds| seconds.to_string());
+    }
+    Ok(options)
+}
+
+/// The same before that.
+pub(super) fn unsettled_options(
+    workspace: &Workspace,
+    target_platform: Option<Platform>,
+) -> Result<PlanOptions, BuildError> {
     let options = &workspace.options;
-    let plan_options = PlanOptions {
+    Ok(PlanOptions {
         target: options.target.clone(),
         build_args: options.build_args.clone(),
+        source_date_epoch: None,
         build_platform: this_machine(),
         target_platform,
         labels: options.labels.clone(),
@@ -75,10 +89,19 @@ async fn one(
         ignore: workspace
             .contexts
             .main()
-            .map(|tree| tree.ignore().clone())
+            .map(|context| context.ignore())
             .unwrap_or_default(),
         checks_all_stages: false,
-    };
+    })
+}
+
+async fn one(
+    workspace: &Arc<Workspace>,
+    program: &Program,
+    source: &Source,
+    target_platform: Option<Platform>,
+) -> Result<Graph, BuildError> {
+    let plan_options = options(workspace, target_platform)?;
     let mut known: BTreeMap<ImageRequest, ResolvedImage> = BTreeMap::new();
     for _ in 0..MAX_ROUNDS {
         let planned = rbuild_frontend::plan(program, &plan_options, &known)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{Chain, ChainId, DiffId, Lease, SnapshotId, Store};
 use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
@@ -13,13 +13,15 @@ use rbuild_runner::{JobErrorKind, Spawner};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::Contexts;
+use crate::context::{self, Contexts, LocalDockerfile};
+use crate::download::{self, UrlSource};
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, EventSink};
+use crate::git::{self, GitSource};
 use crate::history::recorder::Recorder;
 use crate::keys::{BaseId, Settings};
-use crate::options::{BuildOptions, DockerfileSource};
+use crate::options::BuildOptions;
 use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient};
 use crate::remote::Caches;
@@ -31,6 +33,13 @@ const STEPS_PER_CPU: usize = 2;
 
 /// Fewest steps at once when nothing else is asked for.
 const MIN_PARALLELISM: usize = 4;
+
+/// What was asked of servers in one build.
+#[derive(Debug, Default)]
+struct Sources {
+    commits: HashMap<GitSource, git::Resolved>,
+    files: HashMap<(String, Option<String>), UrlSource>,
+}
 
 /// One build's store, lease, spawner, contexts and settings.
 pub(crate) struct Workspace {
@@ -45,16 +54,18 @@ pub(crate) struct Workspace {
     pub(crate) cancel: CancellationToken,
     /// Blocking work in flight: waited for before a build ends.
     pub(crate) tasks: TaskTracker,
-    pub(crate) settings: Settings,
+    /// Set when the Dockerfile is known, which may say what `SOURCE_DATE_EPOCH` is.
+    settings: OnceLock<Settings>,
     has_told_network: AtomicBool,
     /// What `/etc/resolv.conf` holds in a RUN step.
     pub(crate) resolv_conf: Vec<u8>,
-    /// `SOURCE_DATE_EPOCH` in seconds.
-    pub(crate) source_date_epoch: Option<i64>,
     pub(crate) images: ImageSources,
     pub(crate) caches: Caches,
     /// Base images that were looked up in this build: a tag means one image in one build.
     resolved: Mutex<BTreeMap<ImageRequest, Arc<ResolvedBase>>>,
+    /// What references and addresses were in this build: a branch means one commit in one build. Held for single
+    /// insertions only.
+    sources: Mutex<Sources>,
     /// Snapshots that were looked at in this build. Held for single insertions only.
     checked: Mutex<HashSet<SnapshotId>>,
     /// Merged views of chains, made when a key needs one.
@@ -75,28 +86,17 @@ impl Workspace {
     pub(super) fn new(
         engine: &Engine,
         options: BuildOptions,
-        dockerfile: Option<PathBuf>,
+        dockerfile: Option<&LocalDockerfile>,
         events: EventSink,
         cancel: CancellationToken,
     ) -> Result<Self, BuildError> {
         let store = engine.store().clone();
         let spawner = engine.spawner().clone();
         let lease = store.lease().map_err(BuildError::store)?;
-        let dockerfile_name = match (&dockerfile, &options.dockerfile) {
-            (Some(path), _) => crate::history::absolute(path),
-            (None, Some(DockerfileSource::Text(_))) => "(text)".to_owned(),
-            (None, _) => "-".to_owned(),
-        };
-        let contexts = Contexts::new(&options, dockerfile, store.clone())?;
-        let source_date_epoch = match options.build_args.get("SOURCE_DATE_EPOCH") {
-            None => options.source_date_epoch,
-            Some(text) => Some(
-                text.parse()
-                    .map_err(|_| BuildError::SourceDateEpoch { text: text.clone() })?,
-            ),
-        };
+        let contexts = Contexts::new(&options, store.clone())?;
         // The last that could fail has not: from here on there is a build to tell of.
-        let recorder = Recorder::begin(&store, &lease, &options, &dockerfile_name);
+        let dockerfile = context::dockerfile_name(&options, dockerfile);
+        let recorder = Recorder::begin(&store, &lease, &options, &dockerfile);
         let events = match &recorder {
             Some(recorder) => recorder.sink(events),
             None => events,
@@ -109,7 +109,7 @@ impl Workspace {
             tasks: Tasks::new(Arc::clone(&events)),
         };
         Ok(Self {
-            settings: Settings::of(&options, source_date_epoch),
+            settings: OnceLock::new(),
             store,
             lease,
             spawner,
@@ -122,13 +122,33 @@ impl Workspace {
             has_told_network: AtomicBool::new(false),
             // A machine without a resolver still builds: only names stay unknown.
             resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-            source_date_epoch,
             images,
             caches,
             resolved: Mutex::default(),
+            sources: Mutex::default(),
             checked: Mutex::default(),
             trees: Mutex::default(),
         })
+    }
+
+    /// Says what `SOURCE_DATE_EPOCH` is, in seconds; once, before anything is planned.
+    pub(super) fn set_source_date_epoch(&self, seconds: Option<i64>) {
+        let is_first = self
+            .settings
+            .set(Settings::of(&self.options, seconds))
+            .is_ok();
+        debug_assert!(is_first, "there is one Dockerfile in a build");
+    }
+
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub(crate) fn source_date_epoch(&self) -> Option<i64> {
+        self.settings().source_date_epoch
+    }
+
+    /// What steps see of the build.
+    pub(crate) fn settings(&self) -> &Settings {
+        self.settings
+            .get_or_init(|| Settings::of(&self.options, self.options.source_date_epoch))
     }
 
     /// Sends an event.
@@ -247,6 +267,38 @@ impl Workspace {
         self.lock_resolved()
             .insert(request.clone(), Arc::clone(&base));
         Ok(base)
+    }
+
+    /// The commit that a git source means, asked once a build.
+    pub(crate) async fn commit_of(&self, source: &GitSource) -> Result<git::Resolved, StepError> {
+        let known = self.lock_sources().commits.get(source).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let resolved = git::resolve(self, source).await?;
+        let mut sources = self.lock_sources();
+        let resolved = sources.commits.entry(source.clone()).or_insert(resolved);
+        Ok(resolved.clone())
+    }
+
+    /// The file at an address, asked once a build.
+    pub(crate) async fn file_at(
+        self: &Arc<Self>,
+        url: &str,
+        checksum: Option<&str>,
+    ) -> Result<UrlSource, StepError> {
+        let address = (url.to_owned(), checksum.map(str::to_owned));
+        let known = self.lock_sources().files.get(&address).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let file = download::resolve(self, url, checksum).await?;
+        let mut sources = self.lock_sources();
+        Ok(sources.files.entry(address).or_insert(file).clone())
+    }
+
+    fn lock_sources(&self) -> std::sync::MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a base image has `ONBUILD` triggers: instructions that are not in the Dockerfile.

@@ -123,7 +123,7 @@ pub(crate) enum Verb {
 /// `rbuild build`
 #[derive(Args, Debug)]
 pub(crate) struct BuildArgs {
-    /// A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or a URL of a tar archive
+    /// A directory, `-` (a tar archive or a Dockerfile on stdin), a git URL or the URL of a tar archive or Dockerfile
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: OsString,
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub(crate) struct BuildArgs {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct InputArgs {
-    /// The Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile, then CONTEXT/Containerfile]
+    /// The Dockerfile: a path, a URL, or `-` for stdin [default: CONTEXT/Dockerfile, then CONTEXT/Containerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Stop at this stage [default: the last one]
@@ -156,13 +156,16 @@ pub(crate) struct InputArgs {
     /// A build argument; without a value it is taken from the environment, if it is there
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
-    /// A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or a tar URL
+    /// A further context: NAME=DIR, docker-image://REF, oci-layout://DIR[:TAG], a git URL or the URL of a file
     #[arg(long, value_name = "NAME=SPEC")]
     pub(crate) build_context: Vec<String>,
-    /// A secret for `RUN --mount=type=secret`: id=ID,src=FILE or id=ID,env=VARIABLE
+    /// The directory of an archive or repository that is the context
+    #[arg(long, value_name = "DIR")]
+    pub(crate) context_subdir: Option<String>,
+    /// A secret for `RUN --mount=type=secret`, git or http: id=ID,src=FILE or id=ID,env=VARIABLE
     #[arg(long, value_name = "id=ID[,src=FILE|,env=VAR]")]
     pub(crate) secret: Vec<String>,
-    /// An agent socket or key for `RUN --mount=type=ssh`; `default` is $SSH_AUTH_SOCK
+    /// An agent socket or key for `RUN --mount=type=ssh` and git; `default` is $SSH_AUTH_SOCK
     #[arg(long, value_name = "default|ID[=PATH]")]
     pub(crate) ssh: Vec<String>,
 }

@@ -9,6 +9,7 @@ use rbuild::options::{
     BuildOptions, ContextSource, DockerfileSource, Entitlement, OutputKind, PullPolicy,
     SecretSource,
 };
+use rbuild_frontend::git_reference::GitReference;
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::reference::Reference;
 
@@ -62,13 +63,15 @@ impl BuildRequest {
         args.tabled.check()?;
         let mut options = BuildOptions {
             context: context_of(&args.context),
+            context_subdirectory: args.input.context_subdir.clone(),
             ..BuildOptions::default()
         };
         input(&args.input, variables, &mut options)?;
+        offer_agent(&mut options, variables);
         output(&args.output, &mut options)?;
         cache(&args.cache, &mut options)?;
         sandbox(&args.sandbox, &mut options)?;
-        options.source_date_epoch = source_date_epoch(&mut options.build_args, variables)?;
+        options.source_date_epoch = source_date_epoch(&mut options.build_args, variables);
         let progress = progress(&args.display, variables)?;
         check_streams(&options, progress)?;
         Ok(Self {
@@ -108,18 +111,30 @@ fn context_of(context: &OsStr) -> ContextSource {
     }
 }
 
-/// What the reference takes for remote: schemes, `git@host:path`, and its two spellings without a scheme.
+/// What the reference takes for remote: http(s) addresses, and whatever is a git reference, be it a bad one.
 fn is_url(text: &str) -> bool {
-    [
-        "http://",
-        "https://",
-        "git://",
-        "ssh://",
-        "git@",
-        "github.com/",
-    ]
-    .iter()
-    .any(|start| text.starts_with(start))
+    is_http(text) || !matches!(GitReference::parse(text), Ok(None))
+}
+
+fn is_http(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// Git over ssh gets the user's agent without being told, as with the reference's clients.
+fn offer_agent(options: &mut BuildOptions, variables: &Variables) {
+    let ContextSource::Url(text) = &options.context else {
+        return;
+    };
+    let is_ssh = matches!(GitReference::parse(text), Ok(Some(git))
+        if !git.is_ambiguous && (git.remote.starts_with("ssh://") || !git.remote.contains("://")));
+    let agent = variables
+        .get("SSH_AUTH_SOCK")
+        .filter(|socket| !socket.is_empty());
+    if let Some(socket) = agent.filter(|_| is_ssh && options.ssh.is_empty()) {
+        options
+            .ssh
+            .insert("default".to_owned(), PathBuf::from(socket));
+    }
 }
 
 fn input(
@@ -129,6 +144,7 @@ fn input(
 ) -> Result<(), UsageError> {
     options.dockerfile = args.file.as_ref().map(|path| match path.to_str() {
         Some("-") => DockerfileSource::Stdin,
+        Some(text) if is_http(text) => DockerfileSource::Url(text.to_owned()),
         _ => DockerfileSource::Path(path.clone()),
     });
     options.target.clone_from(&args.target);
@@ -416,33 +432,19 @@ fn sandbox(args: &SandboxArgs, options: &mut BuildOptions) -> Result<(), UsageEr
     Ok(())
 }
 
-/// The environment's value also becomes a build arg, as with the reference's clients; a build arg goes first.
+/// The environment's value also becomes a build arg, as with the reference's clients; a build arg goes first. Whether a
+/// word that is no number names something is known when the Dockerfile is.
 fn source_date_epoch(
     build_args: &mut BTreeMap<String, String>,
     variables: &Variables,
-) -> Result<Option<i64>, UsageError> {
+) -> Option<i64> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let flag = if build_args.contains_key(NAME) {
-        "--build-arg SOURCE_DATE_EPOCH"
-    } else {
-        NAME
-    };
-    if flag == NAME
+    if !build_args.contains_key(NAME)
         && let Some(value) = variables.get(NAME).filter(|value| !value.is_empty())
     {
         build_args.insert(NAME.to_owned(), value.clone());
     }
-    match build_args.get(NAME).map(String::as_str) {
-        None | Some("") => Ok(None),
-        Some(text) => match text.parse() {
-            Ok(seconds) => Ok(Some(seconds)),
-            Err(_) => Err(UsageError::value(
-                flag,
-                text,
-                "it is not a number of seconds",
-            )),
-        },
-    }
+    build_args.get(NAME)?.parse().ok()
 }
 
 fn progress(args: &DisplayArgs, variables: &Variables) -> Result<ProgressMode, UsageError> {

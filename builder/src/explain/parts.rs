@@ -353,7 +353,7 @@ fn file_digests(operation: &Operation, inputs: &[(Reading, InputKey)]) -> Vec<(S
                 };
                 found.push((format!("{path}{from}"), digest.to_string()));
             }
-            Reading::Download(_) => {
+            Reading::Source(_) | Reading::Fetched { .. } => {
                 let url = urls.get(position).cloned().unwrap_or_default();
                 if let InputKey::Content(digest) = key {
                     found.push((url, digest.to_string()));

@@ -59,7 +59,7 @@ impl Solver {
             },
             base,
         };
-        let settings = &self.workspace.settings;
+        let settings = self.workspace.settings();
         let spelt = recorder.spelt(self.id(index));
         let mut parts = parts::of_step(step, &below, inputs, settings, &recorder.arguments());
         parts.insert(0, KeyPart::new(parts::INSTRUCTION, spelt));

@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rbuild_cache::StepKey;
+use futures_util::{StreamExt, TryStreamExt};
+use rbuild_cache::{Chain, StepKey};
+use rbuild_frontend::git_reference::GitReference;
 use rbuild_frontend::graph::{Copy, CopySource, Graph, Input, MountKind, Operation, StepIndex};
 
 use super::StepResult;
 use crate::build::Workspace;
-use crate::download::Download;
+use crate::context;
 use crate::error::{BuildError, StepError};
+use crate::fetch::Source;
+use crate::git::GitSource;
 use crate::keys::{InputKey, ParentKey, step_key};
 use crate::select::{self, Request, Selected};
 use crate::tree::SourceTree;
 use crate::tree::layered::LayeredTree;
+
+/// How many servers are asked at once.
+const MAX_FETCHES: usize = 8;
 
 /// One thing that a step reads: a source of a `COPY`, or the source of a mount.
 #[derive(Clone, Debug)]
@@ -24,8 +31,17 @@ pub(crate) enum Reading {
     Context(Vec<Selected>),
     /// Files of a step's root; selected when that step has its result.
     Step(StepIndex),
-    /// A downloaded file.
-    Download(Download),
+    /// A URL or repository, fetched if the step runs.
+    Source(Source),
+    /// The same, fetched.
+    Fetched {
+        /// Where its files lie.
+        chain: Chain,
+        /// What of it is copied.
+        found: Vec<Selected>,
+        /// What the step's key was made of.
+        key: InputKey,
+    },
 }
 
 /// What a step reads, in the order of its sources or mounts.
@@ -98,6 +114,7 @@ pub(super) async fn prepare(
     graph: &Arc<Graph>,
     workspace: &Arc<Workspace>,
 ) -> Result<Vec<Prepared>, BuildError> {
+    fetch_contexts(graph, workspace).await?;
     let mut prepared = {
         let (graph, workspace) = (Arc::clone(graph), Arc::clone(workspace));
         let inner = Arc::clone(&workspace);
@@ -105,29 +122,134 @@ pub(super) async fn prepare(
             .blocking(move || select_all(&graph, &workspace))
             .await?
     };
+    ask_servers(graph, workspace, &mut prepared).await?;
+    Ok(prepared)
+}
+
+/// Fetches what named contexts of all steps are, so that files can be selected from them.
+async fn fetch_contexts(graph: &Graph, workspace: &Arc<Workspace>) -> Result<(), BuildError> {
+    let mut names: BTreeMap<&str, StepIndex> = BTreeMap::new();
+    for (index, step) in graph.steps.iter().enumerate() {
+        for (input, _) in sources(&step.operation) {
+            if let Input::NamedContext(name) = input {
+                names.entry(name).or_insert(StepIndex(index));
+            }
+        }
+    }
+    let fetches = names.into_iter().map(|(name, index)| async move {
+        context::fetch_named(workspace, name)
+            .await
+            .map_err(|error| BuildError::step(graph, index, StepError::Context(error)))
+    });
+    futures_util::stream::iter(fetches)
+        .buffer_unordered(MAX_FETCHES)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(())
+}
+
+/// Asks servers what URLs and git references are by now, each once.
+async fn ask_servers(
+    graph: &Graph,
+    workspace: &Arc<Workspace>,
+    prepared: &mut [Prepared],
+) -> Result<(), BuildError> {
+    let mut wanted: Vec<(&CopySource, StepIndex)> = Vec::new();
+    let mut places: Vec<(StepIndex, usize, usize)> = Vec::new();
     for (index, step) in graph.steps.iter().enumerate() {
         let Operation::Copy(copy) = &step.operation else {
             continue;
         };
         for (position, source) in copy.sources.iter().enumerate() {
-            let failed = |error| BuildError::step(graph, StepIndex(index), error);
-            match source {
-                CopySource::Url { url, checksum } => {
-                    let download = crate::download::fetch(workspace, url, checksum.as_deref())
-                        .await
-                        .map_err(|error| failed(StepError::Download(error)))?;
-                    prepared[index].readings[position] = Reading::Download(download);
-                }
-                CopySource::Git { reference, .. } => {
-                    return Err(failed(StepError::GitSource {
-                        reference: reference.clone(),
-                    }));
-                }
-                CopySource::Path(_) | CopySource::Inline(_) => {}
+            if !matches!(source, CopySource::Url { .. } | CopySource::Git { .. }) {
+                continue;
             }
+            let number = wanted
+                .iter()
+                .position(|(known, _)| *known == source)
+                .unwrap_or_else(|| {
+                    wanted.push((source, StepIndex(index)));
+                    wanted.len() - 1
+                });
+            places.push((StepIndex(index), position, number));
         }
     }
-    Ok(prepared)
+    let answers = wanted.into_iter().map(|(source, index)| async move {
+        ask(workspace, source)
+            .await
+            .map_err(|error| BuildError::step(graph, index, error))
+    });
+    let answers: Vec<Source> = futures_util::stream::iter(answers)
+        .buffered(MAX_FETCHES)
+        .try_collect()
+        .await?;
+    for (index, position, number) in places {
+        prepared[index.0].readings[position] = Reading::Source(answers[number].clone());
+    }
+    Ok(())
+}
+
+/// What a URL or git reference is by now.
+pub(crate) async fn ask(
+    workspace: &Arc<Workspace>,
+    source: &CopySource,
+) -> Result<Source, StepError> {
+    match source {
+        CopySource::Url { url, checksum } => {
+            let file = workspace.file_at(url, checksum.as_deref()).await?;
+            Ok(Source::Url(file))
+        }
+        CopySource::Git {
+            reference,
+            checksum,
+            keep_git_dir,
+        } => {
+            let parsed = GitReference::parse(reference)
+                .ok()
+                .flatten()
+                .ok_or(StepError::Internal("a git source is no git reference"))?;
+            let mut source = GitSource::new(&parsed)?;
+            if let Some(checksum) = checksum {
+                source = source.with_checksum(checksum)?;
+            }
+            if let Some(keeps) = keep_git_dir {
+                source.keeps_git_dir = *keeps;
+            }
+            let resolved = workspace.commit_of(&source).await?;
+            Ok(Source::Git(source, resolved))
+        }
+        CopySource::Path(_) | CopySource::Inline(_) => {
+            Err(StepError::Internal("not a source to be fetched"))
+        }
+    }
+}
+
+/// Fetches what a step that runs reads from URLs and repositories.
+pub(super) async fn fetch(
+    graph: &Graph,
+    workspace: &Arc<Workspace>,
+    index: StepIndex,
+    readings: Vec<Reading>,
+) -> Result<Vec<Reading>, StepError> {
+    let exclude = match &graph.steps[index.0].operation {
+        Operation::Copy(copy) => copy.exclude.as_slice(),
+        _ => &[],
+    };
+    let fetches = readings.into_iter().map(|reading| async move {
+        let Reading::Source(source) = reading else {
+            return Ok(reading);
+        };
+        let fetched = source.fetch(workspace).await?;
+        Ok(Reading::Fetched {
+            found: source.select(&fetched, exclude)?,
+            chain: fetched.chain().clone(),
+            key: source.input_key(),
+        })
+    });
+    futures_util::stream::iter(fetches)
+        .buffered(MAX_FETCHES)
+        .try_collect()
+        .await
 }
 
 fn select_all(graph: &Graph, workspace: &Workspace) -> Result<Vec<Prepared>, BuildError> {
@@ -139,23 +261,15 @@ fn select_all(graph: &Graph, workspace: &Workspace) -> Result<Vec<Prepared>, Bui
             let reading = match (input, request) {
                 (Input::Empty, _) | (_, None) => Reading::Nothing,
                 (Input::Step(other), Some(_)) => Reading::Step(*other),
-                (Input::Context, Some(request)) => {
-                    let tree = workspace
+                (Input::Context | Input::NamedContext(_), Some(request)) => {
+                    let context = workspace
                         .contexts
-                        .main()
-                        .map_err(|error| failed(StepError::Context(error)))?;
-                    let found = select::select(&*tree, &request);
+                        .of(input)
+                        .map_err(|error| failed(StepError::Context(error)))?
+                        .ok_or_else(|| failed(StepError::Internal("not a context")))?;
+                    let found = select::select(context.tree(), &request);
                     Reading::Context(
-                        found.map_err(|error| failed(workspace.contexts.explain(error)))?,
-                    )
-                }
-                (Input::NamedContext(name), Some(request)) => {
-                    let tree = workspace
-                        .contexts
-                        .named(name)
-                        .map_err(|error| failed(StepError::Context(error)))?;
-                    Reading::Context(
-                        select::select(&*tree, &request).map_err(|error| failed(error.into()))?,
+                        found.map_err(|error| failed(workspace.contexts.explain(input, error)))?,
                     )
                 }
             };
@@ -191,7 +305,7 @@ pub(super) fn definition_keys(
                 other => independent_input(other),
             });
         }
-        keys.push(step_key(step, &parent, &inputs, &workspace.settings));
+        keys.push(step_key(step, &parent, &inputs, workspace.settings()));
     }
     Ok(keys)
 }
@@ -199,7 +313,8 @@ pub(super) fn definition_keys(
 fn independent_input(reading: &Reading) -> InputKey {
     match reading {
         Reading::Context(found) => InputKey::Content(select::digest(found)),
-        Reading::Download(download) => download.input_key(),
+        Reading::Source(source) => source.input_key(),
+        Reading::Fetched { key, .. } => key.clone(),
         Reading::Nothing | Reading::Step(_) => InputKey::Nothing,
     }
 }

@@ -258,6 +258,11 @@ impl Solver {
         readings: Vec<Reading>,
         results: &BTreeMap<StepIndex, StepResult>,
     ) -> Result<Made, StepError> {
+        let fetch = inputs::fetch(&self.graph, &self.workspace, index, readings);
+        let readings = match self.workspace.cancel.run_until_cancelled(fetch).await {
+            Some(readings) => readings?,
+            None => return Err(StepError::Cancelled),
+        };
         let job = steps::StepJob {
             solver: Arc::clone(self),
             index,
@@ -317,7 +322,7 @@ impl Keys {
         is_as_planned: bool,
     ) -> Self {
         let step = &solver.graph.steps[index.0];
-        let settings = &solver.workspace.settings;
+        let settings = solver.workspace.settings();
         let is_linked = matches!(&step.operation, Operation::Copy(copy) if copy.is_linked);
         Self {
             definition: is_as_planned.then(|| solver.definition_keys[index.0]),

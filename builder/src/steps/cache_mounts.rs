@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use rbuild_cache::{CacheMountGuard, CacheMountId};
 use rbuild_frontend::graph::{Input, MountKind, Run, Sharing};
-use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMountKind, SourceRoot};
+use rbuild_runner::job::{Access, SandboxMountKind};
 
 use super::{StepJob, copy, mounts};
 use crate::error::StepError;
@@ -176,30 +176,11 @@ fn fill(
             "a cache mount's first content was not selected",
         ));
     };
-    let workspace = &job.solver.workspace;
     let failed = |source| StepError::CacheMount {
         path: guard.path().to_owned(),
         source,
     };
-    let content = match from {
-        Input::Step(step) => {
-            let scratch = workspace.scratch("mirror")?;
-            let request = FileJob {
-                root: OverlaySpec {
-                    lowers: Vec::new(),
-                    scratch: scratch.clone(),
-                },
-                sources: vec![SourceRoot::Chain {
-                    lowers: job.chains[step].snapshot_paths(&workspace.store),
-                    scratch: workspace.scratch("source")?,
-                }],
-                operations: copy::mirror(found, false),
-            };
-            workspace.change_files(request)?;
-            scratch.join("upper")
-        }
-        _ => mounts::mirror(job, from, found)?,
-    };
+    let content = mounts::mirror(job, from, found)?;
     let content = content.join(String::from_utf8_lossy(copy::MIRROR_NAME).as_ref());
     if !content.is_dir() {
         return Ok(());

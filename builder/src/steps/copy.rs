@@ -1,17 +1,17 @@
 //! `COPY` and `ADD`: from what was selected to operations for the runner.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use rbuild_cache::ContentDigest;
+use rbuild_cache::{Chain, ContentDigest};
 use rbuild_frontend::chmod::ModeChange;
-use rbuild_frontend::graph::{Copy, CopySource, Input, StepIndex, Unpack};
+use rbuild_frontend::graph::{Copy, CopySource, Input, Unpack};
 use rbuild_runner::job::{
     CopyOperation, Expected, ExpectedKind, FileOperation, OwnerSpec, SelectedEntry, Selection,
     SourceRoot,
 };
 
 use super::StepJob;
-use crate::download::Download;
+use crate::context::ContextTree;
 use crate::error::StepError;
 use crate::keys::InputKey;
 use crate::select::{self, Item, Selected, SelectedContent};
@@ -20,9 +20,6 @@ use crate::tree::TreeEntryKind;
 
 /// Mode of an inline file.
 const INLINE_MODE: u32 = 0o644;
-
-/// Mode of a downloaded file.
-const DOWNLOAD_MODE: u32 = 0o600;
 
 /// Mode of directories that are made on the way to the destination.
 const PARENT_MODE: u32 = 0o755;
@@ -56,15 +53,13 @@ impl CopyPlan {
         let mut is_changed = false;
         let mut inputs = Vec::new();
         for reading in &self.readings {
-            let Reading::Context(found) = reading else {
-                inputs.push(match reading {
-                    Reading::Download(download) => {
-                        digests.next();
-                        download.input_key()
-                    }
-                    _ => InputKey::Nothing,
-                });
-                continue;
+            let (found, key) = match reading {
+                Reading::Context(found) => (found, None),
+                Reading::Fetched { found, key, .. } => (found, Some(key)),
+                _ => {
+                    inputs.push(InputKey::Nothing);
+                    continue;
+                }
             };
             let mut found = found.clone();
             for item in found.iter_mut().flat_map(items_mut) {
@@ -77,7 +72,10 @@ impl CopyPlan {
                     item.digest = Some(ContentDigest(*read));
                 }
             }
-            inputs.push(InputKey::Content(select::digest(&found)));
+            inputs.push(match key {
+                Some(key) => key.clone(),
+                None => InputKey::Content(select::digest(&found)),
+            });
         }
         if is_changed
             && self
@@ -117,7 +115,6 @@ pub(super) fn plan(job: &StepJob, copy: &Copy) -> Result<CopyPlan, StepError> {
         ..CopyPlan::default()
     };
     let mut roots = Roots::default();
-    let is_foreign = matches!(copy.from, Input::Context | Input::NamedContext(_));
     for (source, reading) in copy.sources.iter().zip(&job.readings) {
         match (source, reading) {
             (CopySource::Inline(file), _) => {
@@ -129,32 +126,20 @@ pub(super) fn plan(job: &StepJob, copy: &Copy) -> Result<CopyPlan, StepError> {
                 };
                 plan.operations.push(operation(copy, 0, selection, false));
             }
-            (_, Reading::Download(download)) => {
-                let index = roots.add(
-                    job,
-                    &mut plan.sources,
-                    Origin::Directory(download.directory().to_owned()),
-                )?;
-                let mode =
-                    changed(copy.mode.as_ref(), DOWNLOAD_MODE, false).or(Some(DOWNLOAD_MODE));
-                let entry = SelectedEntry {
-                    path: Vec::new(),
-                    mode,
-                    ids: Some((0, 0)),
-                    expected: None,
-                };
-                let name = download.name().as_bytes().to_vec();
-                let selection = Selection::File {
-                    path: Download::file_name(),
-                    name,
-                    entry,
-                };
+            (_, Reading::Fetched { chain, found, .. }) => {
+                let origin = Origin::Chain(chain.clone());
+                let index = roots.add(job, &mut plan.sources, origin)?;
                 let unpacks = copy.unpack == Unpack::Always;
-                plan.operations
-                    .push(operation(copy, index, selection, unpacks));
+                for selected in found {
+                    let selection = selection(copy, selected, false);
+                    plan.operations
+                        .push(operation(copy, index, selection, unpacks));
+                }
             }
             (_, Reading::Context(found)) => {
-                let index = roots.add(job, &mut plan.sources, origin(job, copy)?)?;
+                let origin = origin(job, &copy.from)?;
+                let is_foreign = matches!(origin, Origin::Directory(_));
+                let index = roots.add(job, &mut plan.sources, origin)?;
                 let unpacks = copy.unpack != Unpack::Never;
                 for selected in found {
                     let selection = selection(copy, selected, is_foreign);
@@ -233,39 +218,44 @@ fn changed(change: Option<&ModeChange>, mode: u32, is_directory: bool) -> Option
 }
 
 /// Where a source's files lie on this machine.
-enum Origin {
-    Directory(std::path::PathBuf),
-    Step(StepIndex),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A context directory.
+    Directory(PathBuf),
+    /// Snapshots: what a step left, or what was fetched.
+    Chain(Chain),
 }
 
-fn origin(job: &StepJob, copy: &Copy) -> Result<Origin, StepError> {
+/// Where the files of an input are.
+pub(super) fn origin(job: &StepJob, input: &Input) -> Result<Origin, StepError> {
     let contexts = &job.solver.workspace.contexts;
-    match &copy.from {
-        Input::Context => Ok(Origin::Directory(
-            contexts
-                .main()
-                .map_err(StepError::Context)?
-                .root()
-                .to_owned(),
-        )),
-        Input::NamedContext(name) => Ok(Origin::Directory(
-            contexts
-                .named(name)
-                .map_err(StepError::Context)?
-                .root()
-                .to_owned(),
-        )),
-        Input::Step(index) => Ok(Origin::Step(*index)),
-        Input::Empty => Err(StepError::Internal("files can't come from an empty root")),
+    if let Input::Step(index) = input {
+        return Ok(Origin::Chain(job.chains[index].clone()));
+    }
+    match contexts.of(input).map_err(StepError::Context)? {
+        Some(ContextTree::Directory(tree)) => Ok(Origin::Directory(tree.root().to_owned())),
+        Some(ContextTree::Fetched(fetched)) => Ok(Origin::Chain(fetched.chain().clone())),
+        None => Err(StepError::Internal("files can't come from an empty root")),
+    }
+}
+
+impl Origin {
+    /// The same for the runner.
+    pub(super) fn source_root(&self, job: &StepJob) -> Result<SourceRoot, StepError> {
+        let workspace = &job.solver.workspace;
+        Ok(match self {
+            Self::Directory(path) => SourceRoot::Directory(path.clone()),
+            Self::Chain(chain) => SourceRoot::Chain {
+                lowers: chain.snapshot_paths(&workspace.store),
+                scratch: workspace.scratch("source")?,
+            },
+        })
     }
 }
 
 /// Source roots already given to the runner.
 #[derive(Default)]
-struct Roots {
-    of_steps: BTreeMap<StepIndex, usize>,
-    of_directories: BTreeMap<std::path::PathBuf, usize>,
-}
+struct Roots(Vec<Origin>);
 
 impl Roots {
     fn add(
@@ -274,30 +264,28 @@ impl Roots {
         sources: &mut Vec<SourceRoot>,
         origin: Origin,
     ) -> Result<usize, StepError> {
-        let next = sources.len();
-        let index = match &origin {
-            Origin::Directory(path) => *self.of_directories.entry(path.clone()).or_insert(next),
-            Origin::Step(step) => *self.of_steps.entry(*step).or_insert(next),
-        };
-        if index < next {
-            return Ok(index);
+        if let Some(known) = self.0.iter().position(|known| *known == origin) {
+            return Ok(known);
         }
-        let workspace = &job.solver.workspace;
-        sources.push(match origin {
-            Origin::Directory(path) => SourceRoot::Directory(path),
-            Origin::Step(step) => SourceRoot::Chain {
-                lowers: job.chains[&step].snapshot_paths(&workspace.store),
-                scratch: workspace.scratch("source")?,
-            },
-        });
-        Ok(index)
+        sources.push(origin.source_root(job)?);
+        self.0.push(origin);
+        Ok(sources.len() - 1)
     }
+}
+
+/// A selection as a plain copy to the root of a new layer. With `is_foreign` everything is root's.
+pub(crate) fn copy_to_root(found: &[Selected], is_foreign: bool) -> Vec<FileOperation> {
+    mirror_to(found, is_foreign, b"/")
 }
 
 /// A selection as a plain copy to the root of an empty tree: what a bind mount of a context shows.
 ///
 /// With `is_foreign` everything is root's.
 pub(super) fn mirror(found: &[Selected], is_foreign: bool) -> Vec<FileOperation> {
+    mirror_to(found, is_foreign, &[b"/", MIRROR_NAME].concat())
+}
+
+fn mirror_to(found: &[Selected], is_foreign: bool, destination: &[u8]) -> Vec<FileOperation> {
     let keep = |item: &Item| SelectedEntry {
         expected: Some(expected(item)),
         path: item.path.clone(),
@@ -322,7 +310,7 @@ pub(super) fn mirror(found: &[Selected], is_foreign: bool) -> Vec<FileOperation>
             FileOperation::Copy(CopyOperation {
                 source: 0,
                 selection,
-                destination: [b"/", MIRROR_NAME].concat(),
+                destination: destination.to_vec(),
                 owner: None,
                 parent_mode: PARENT_MODE,
                 unpacks: false,

@@ -16,7 +16,7 @@ pub(super) fn change(job: &StepJob) -> Result<Made, StepError> {
         Operation::Workdir { path, owner } => copy::CopyPlan::of(FileOperation::MakeDirectory {
             path: path.clone().into_bytes(),
             owner: owner.clone().into_bytes(),
-            mtime: workspace.source_date_epoch,
+            mtime: workspace.source_date_epoch(),
         }),
         Operation::Copy(copy) => copy::plan(job, copy)?,
         Operation::Run(_) | Operation::Image(_) => {

@@ -1,21 +1,16 @@
 //! `RUN --mount`: what each mount shows, made ready on this machine.
 
 use rbuild_frontend::graph::{Input, Mount, MountKind, Run};
-use rbuild_runner::job::{
-    Access, FileJob, OverlaySpec, SandboxMount, SandboxMountKind, SourceRoot,
-};
+use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMount, SandboxMountKind};
 
+use super::copy::Origin;
 use super::{StepJob, cache_mounts, copy};
 use crate::error::StepError;
-use crate::options::SecretSource;
 use crate::select::Selected;
 use crate::solve::Reading;
 
 /// Tells a command where its ssh agent listens.
 const SSH_VARIABLE: &str = "SSH_AUTH_SOCK";
-
-/// Largest secret that is read; the reference's limit.
-const MAX_SECRET_SIZE: u64 = 500 << 10;
 
 /// The mounts of one step, ready for the sandbox.
 #[derive(Debug, Default)]
@@ -71,7 +66,7 @@ fn one(
             gid,
             mode,
         } => {
-            let value = secret(job, id)?;
+            let value = crate::secret::read(&job.solver.workspace.options, id)?;
             if value.is_none() && *is_required {
                 return Err(StepError::SecretMissing { id: id.clone() });
             }
@@ -94,36 +89,6 @@ fn one(
         MountKind::Ssh {
             id, is_required, ..
         } => ssh(job, run, mount, id, *is_required, prepared),
-    }
-}
-
-fn secret(job: &StepJob, id: &str) -> Result<Option<Vec<u8>>, StepError> {
-    match job.solver.workspace.options.secrets.get(id) {
-        None => Ok(None),
-        Some(SecretSource::Environment(name)) => {
-            use std::os::unix::ffi::OsStringExt;
-            Ok(std::env::var_os(name).map(OsStringExt::into_vec))
-        }
-        Some(SecretSource::File(path)) => {
-            use std::io::Read;
-            let failed = |source| StepError::SecretUnreadable {
-                id: id.to_owned(),
-                path: path.clone(),
-                source,
-            };
-            let mut content = Vec::new();
-            let file = std::fs::File::open(path).map_err(failed)?;
-            file.take(MAX_SECRET_SIZE + 1)
-                .read_to_end(&mut content)
-                .map_err(failed)?;
-            if content.len() as u64 > MAX_SECRET_SIZE {
-                return Err(StepError::SecretTooLarge {
-                    id: id.to_owned(),
-                    limit: MAX_SECRET_SIZE,
-                });
-            }
-            Ok(Some(content))
-        }
     }
 }
 
@@ -169,47 +134,34 @@ fn bind(
     reading: &Reading,
 ) -> Result<SandboxMountKind, StepError> {
     let workspace = &job.solver.workspace;
-    match from {
-        Input::Step(step) => Ok(SandboxMountKind::Chain {
-            lowers: job.chains[step].snapshot_paths(&workspace.store),
-            source: source.trim_start_matches('/').into(),
-            access: if is_read_only {
-                Access::ReadOnly
-            } else {
-                Access::Discarded(workspace.scratch("bind")?)
-            },
-            scratch: workspace.scratch("bind")?,
-        }),
-        Input::Context | Input::NamedContext(_) => {
-            let Reading::Context(found) = reading else {
-                return Err(StepError::Internal("a context mount was not selected"));
-            };
-            let root = mirror(job, from, found)?;
-            let access = if is_read_only {
-                Access::ReadOnly
-            } else {
-                Access::Discarded(workspace.scratch("bind")?)
-            };
-            Ok(SandboxMountKind::Directory {
-                root,
-                source: copy::MIRROR_NAME.to_vec(),
-                access,
-            })
-        }
-        Input::Empty => {
-            let root = workspace.scratch("bind")?;
-            let access = if is_read_only {
-                Access::ReadOnly
-            } else {
-                Access::Discarded(workspace.scratch("bind")?)
-            };
-            Ok(SandboxMountKind::Directory {
-                root,
-                source: Vec::new(),
-                access,
-            })
-        }
+    let access = if is_read_only {
+        Access::ReadOnly
+    } else {
+        Access::Discarded(workspace.scratch("bind")?)
+    };
+    if *from == Input::Empty {
+        return Ok(SandboxMountKind::Directory {
+            root: workspace.scratch("bind")?,
+            source: Vec::new(),
+            access,
+        });
     }
+    if let Origin::Chain(chain) = copy::origin(job, from)? {
+        return Ok(SandboxMountKind::Chain {
+            lowers: chain.snapshot_paths(&workspace.store),
+            source: source.trim_start_matches('/').into(),
+            access,
+            scratch: workspace.scratch("bind")?,
+        });
+    }
+    let Reading::Context(found) = reading else {
+        return Err(StepError::Internal("a context mount was not selected"));
+    };
+    Ok(SandboxMountKind::Directory {
+        root: mirror(job, from, found)?,
+        source: copy::MIRROR_NAME.to_vec(),
+        access,
+    })
 }
 
 /// Copies what was selected from a context into a directory of the lease: a mount then shows exactly what the key
@@ -221,24 +173,24 @@ pub(super) fn mirror(
 ) -> Result<std::path::PathBuf, StepError> {
     let workspace = &job.solver.workspace;
     let scratch = workspace.scratch("mirror")?;
-    let root = match from {
-        Input::NamedContext(name) => workspace.contexts.named(name),
-        _ => workspace.contexts.main(),
-    }
-    .map_err(StepError::Context)?
-    .root()
-    .to_owned();
+    let origin = copy::origin(job, from)?;
+    let is_foreign = matches!(origin, Origin::Directory(_));
     let request = FileJob {
         root: OverlaySpec {
             lowers: Vec::new(),
             scratch: scratch.clone(),
         },
-        sources: vec![SourceRoot::Directory(root)],
-        operations: copy::mirror(found, true),
+        sources: vec![origin.source_root(job)?],
+        operations: copy::mirror(found, is_foreign),
     };
     let outcome = workspace.change_files(request)?;
     if !copy::is_as_selected(found, &outcome.copied) {
-        return Err(StepError::ContextChanged);
+        // Files of a context may change while a build reads them; what lies in the store may not.
+        return Err(if is_foreign {
+            StepError::ContextChanged
+        } else {
+            StepError::DamagedSnapshot
+        });
     }
     Ok(scratch.join("upper"))
 }

@@ -11,7 +11,7 @@ use crate::convert;
 use crate::error::StepError;
 
 /// Moves a sealed upper directory into the store.
-pub(super) fn commit(
+pub(crate) fn commit(
     workspace: &Workspace,
     upper: &Path,
     sealed: SealedLayer,

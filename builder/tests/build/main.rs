@@ -6,11 +6,15 @@
 
 mod support;
 
+mod adding;
 mod caching;
+mod contexts;
 mod copying;
 mod explain;
 mod failing;
+mod git;
 mod history;
 mod real_job;
 mod remote_cache;
 mod running;
+mod servers;

@@ -4,7 +4,7 @@
 pub(crate) mod registry;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::fs;
 use std::io::Read;
@@ -62,6 +62,20 @@ impl Place {
         Build {
             place: self,
             arguments: Vec::new(),
+            dockerfile: Some(self.path().join("Dockerfile")),
+            context: self.context().into_os_string(),
+            stdin: None,
+        }
+    }
+
+    /// A build whose Dockerfile lies in its context.
+    pub(crate) fn build_context(&self, context: impl Into<OsString>) -> Build<'_> {
+        Build {
+            place: self,
+            arguments: Vec::new(),
+            dockerfile: None,
+            context: context.into(),
+            stdin: None,
         }
     }
 
@@ -80,6 +94,10 @@ impl Place {
 pub(crate) struct Build<'place> {
     place: &'place Place,
     arguments: Vec<String>,
+    /// `-f`
+    dockerfile: Option<PathBuf>,
+    context: OsString,
+    stdin: Option<Vec<u8>>,
 }
 
 impl Build<'_> {
@@ -88,12 +106,19 @@ impl Build<'_> {
         self
     }
 
+    /// What the build reads on standard input.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = self.place.rbuild();
+        command.arg("build").args(["--progress", "plain"]);
+        if let Some(dockerfile) = &self.dockerfile {
+            command.arg("-f").arg(dockerfile);
+        }
         command
-            .arg("build")
-            .args(["--progress", "plain", "-f"])
-            .arg(self.place.path().join("Dockerfile"))
             .arg(format!(
                 "--build-context=base=oci-layout://{}",
                 self.place.path().join("base").display()
@@ -103,13 +128,24 @@ impl Build<'_> {
                 self.place.path().join("out.tar").display()
             ))
             .args(&self.arguments)
-            .arg(self.place.context());
+            .arg(&self.context);
         command
+    }
+
+    fn output(&self) -> Output {
+        let Some(stdin) = &self.stdin else {
+            return self.command().output().unwrap();
+        };
+        // From a file: a build that ends early would break a pipe.
+        let path = self.place.path().join("stdin");
+        fs::write(&path, stdin).unwrap();
+        let stdin = fs::File::open(&path).unwrap();
+        self.command().stdin(stdin).output().unwrap()
     }
 
     /// Builds, and expects it to work.
     pub(crate) fn ok(self) -> Built {
-        let output = self.command().output().unwrap();
+        let output = self.output();
         let log = text(&output);
         assert!(output.status.success(), "build failed:\n{log}");
         Built {
@@ -120,7 +156,7 @@ impl Build<'_> {
 
     /// Builds, expects it to fail, and gives the exit code and all output.
     pub(crate) fn err(self) -> (i32, String) {
-        let output = self.command().output().unwrap();
+        let output = self.output();
         let log = text(&output);
         assert!(!output.status.success(), "build should have failed:\n{log}");
         (output.status.code().unwrap_or(-1), log)

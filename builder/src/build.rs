@@ -1,5 +1,6 @@
 //! One build, from options to an image: read, plan, solve, assemble, hand over.
 
+mod arguments;
 mod epoch;
 mod plan;
 mod workspace;
@@ -154,6 +155,10 @@ async fn build_in(
     workspace: &Arc<Workspace>,
     source: &rbuild_frontend::source::Source,
 ) -> Result<BuildOutcome, BuildError> {
+    let has_index = arguments::wants_index(&workspace.options)?;
+    for words in arguments::notices(source, &workspace.options) {
+        workspace.emit(Event::Notice(words));
+    }
     let program = plan::parse(source, &workspace.options)?;
     workspace
         .unless_cancelled(epoch::settle(workspace, &program))
@@ -197,7 +202,7 @@ async fn build_in(
         ));
     }
     let exports = workspace
-        .unless_cancelled(export(workspace, &images))
+        .unless_cancelled(export(workspace, &images, has_index))
         .await?;
     if workspace.caches.publishes() {
         let exporter = Exporter {
@@ -237,6 +242,7 @@ fn in_the_whole_build(
 async fn export(
     workspace: &Arc<Workspace>,
     images: &[BuiltImage],
+    has_index: bool,
 ) -> Result<Vec<Exported>, BuildError> {
     let options = &workspace.options;
     let exporter = Exporter {
@@ -246,6 +252,7 @@ async fn export(
         tags: options.tags.clone(),
         annotations: options.annotations.clone(),
         source_date_epoch: workspace.source_date_epoch(),
+        has_index,
     };
     let has_store_output = options
         .outputs

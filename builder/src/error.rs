@@ -106,6 +106,16 @@ pub enum BuildError {
         #[source]
         source: Box<StepError>,
     },
+    /// A build argument that steers the builder has a value that it can't follow.
+    #[error("the build arg `{name}={value}` can't be followed: {reason}")]
+    Argument {
+        /// Which.
+        name: &'static str,
+        /// As given.
+        value: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Ctrl-C, or the caller cancelled.
     #[error("interrupted")]
     Interrupted,
@@ -182,7 +192,7 @@ pub enum StepError {
         entitlement: &'static str,
     },
     /// `--device`
-    #[error("device `{device}` is not available: devices for RUN are not supported yet")]
+    #[error("the step requires the device `{device}`, and a sandbox has no devices of the host")]
     Device {
         /// As written.
         device: String,

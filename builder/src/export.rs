@@ -46,6 +46,8 @@ pub struct ExportOptions {
     pub annotations: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH`, for `rewrite-timestamp`.
     pub source_date_epoch: Option<i64>,
+    /// An index even over a single image.
+    pub has_index: bool,
 }
 
 /// What was written.

@@ -163,7 +163,11 @@ fn encode_run(key: &mut KeyEncoder, run: &Run, settings: &Settings) {
         },
     );
     key.text("hostname", &run.hostname);
-    texts(key, "device", run.devices.iter().map(String::as_str));
+    texts(
+        key,
+        "device",
+        run.devices.iter().map(|device| device.name.as_str()),
+    );
     texts(
         key,
         "extra-host",

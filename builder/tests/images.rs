@@ -202,6 +202,7 @@ async fn an_exported_image_is_the_pulled_one_blob_for_blob() {
     let built = image_of(&place, &base).await;
     let (archive, again) = (place.path("out/image.tar"), place.path("again.tar"));
     let options = ExportOptions {
+        has_index: false,
         tags: vec!["app:1".to_owned()],
         annotations: vec![("org.example.a".to_owned(), "b".to_owned())],
         source_date_epoch: None,
@@ -267,6 +268,7 @@ async fn an_exported_image_is_the_pulled_one_blob_for_blob() {
     let directory = place.path("dir");
     for tag in ["1", "2", "1"] {
         let options = ExportOptions {
+            has_index: false,
             tags: vec![format!("app:{tag}")],
             ..ExportOptions::default()
         };
@@ -617,6 +619,7 @@ async fn images_of_the_store_are_named_listed_and_used_as_bases() {
     .expect("base");
     let built = image_of(&place, &base).await;
     let options = ExportOptions {
+        has_index: false,
         tags: vec!["app".to_owned()],
         ..ExportOptions::default()
     };
@@ -814,6 +817,7 @@ async fn layers_made_here_are_packed_the_same_everywhere() {
         let built = made_here(&place, epoch).await;
         assert_eq!(built.base_layers, 1);
         let options = ExportOptions {
+            has_index: false,
             tags: vec!["app".to_owned()],
             source_date_epoch: epoch,
             ..ExportOptions::default()

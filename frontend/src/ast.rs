@@ -13,7 +13,7 @@ use crate::directive::{Directive, DirectiveZone, Zone};
 use crate::instruction::Heredoc;
 use crate::lines::{Fragment, LineReader, LogicalLine};
 use crate::source::{Lines, Source, Span};
-use crate::{flags, heredoc};
+use crate::{flags, heredoc, letters};
 
 /// A parsed file.
 #[derive(Clone, Debug)]
@@ -122,11 +122,18 @@ impl Node {
             _ => self,
         };
         matches!(
-            node.keyword.text.to_lowercase().as_str(),
+            letters::lower(&node.keyword.text).as_str(),
             "add" | "copy" | "run"
         ) && !node.is_json()
     }
 }
+
+/// Bytes that a file may have. The reference can't send a larger one to its frontend.
+pub const MAX_FILE: usize = 16 << 20;
+
+/// Instructions that a file may have; the longest of the field's have some hundreds. An image with so many layers could
+/// not be pushed anywhere, and a plan of so many steps would fill the memory.
+pub const MAX_INSTRUCTIONS: usize = 100_000;
 
 /// `ONBUILD ONBUILD …` is parsed this deep; all but the first level are refused later anyway.
 const MAX_TRIGGER_DEPTH: usize = 4;
@@ -150,7 +157,10 @@ pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         warnings: Vec::new(),
         errors: Vec::new(),
     };
-    while parser.errors.len() < MOST_ERRORS {
+    if source.text().len() > MAX_FILE {
+        parser.errors.push(too_large(source));
+    }
+    while parser.errors.len() < MOST_ERRORS && source.text().len() <= MAX_FILE {
         match parser.step() {
             Ok(true) => {}
             Ok(false) => break,
@@ -208,6 +218,9 @@ impl Parser<'_> {
         let Some(line) = LogicalLine::read(first, &mut self.reader, escape)? else {
             return Ok(true);
         };
+        if self.nodes.len() == MAX_INSTRUCTIONS {
+            return Err(too_many(&line));
+        }
         self.warnings.extend(blank_continuation(&line));
         let comments = std::mem::take(&mut self.comments);
         match parse_node(line.fragment(), escape, 0) {
@@ -240,6 +253,22 @@ fn no_instructions(source: &Source, last: usize) -> Diagnostic {
     )
     .within(lines)
     .with_help("a Dockerfile needs at least a FROM instruction, such as `FROM scratch`")
+}
+
+fn too_large(source: &Source) -> Diagnostic {
+    let message = format!(
+        "the file has {} bytes, and at most {MAX_FILE} can be read",
+        source.text().len()
+    );
+    Diagnostic::error("file-too-large", Phase::Parse, Span::new(0, 0), message)
+        .with_help("is this a Dockerfile? COPY large files into the image from the build context")
+}
+
+fn too_many(line: &LogicalLine) -> Diagnostic {
+    let message = format!("the file has more than {MAX_INSTRUCTIONS} instructions");
+    Diagnostic::error("too-many-instructions", Phase::Parse, line.span, message)
+        .within(line.lines)
+        .with_help("do more in each RUN, or call a script")
 }
 
 /// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.
@@ -283,7 +312,7 @@ fn parse_node(line: Fragment<'_>, escape: char, depth: usize) -> Result<Node, Di
         .split_once_at_blanks()
         .unwrap_or_else(|| (trimmed, trimmed.from(trimmed.text().len())));
     let (flags, rest) = flags::lex(rest, escape);
-    let lower = keyword.text().to_lowercase();
+    let lower = letters::lower(keyword.text());
     let grammar = Grammar::of(&lower);
     let arguments = if grammar == Grammar::Instruction && !rest.text().is_empty() {
         if depth < MAX_TRIGGER_DEPTH {

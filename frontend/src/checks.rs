@@ -13,7 +13,7 @@ pub use text::looks_secret;
 pub(crate) use text::{is_skipped_by_comment, of_text, warning};
 
 use crate::diagnostic::{Diagnostic, Phase};
-use crate::directive::DirectiveName;
+use crate::directive::{self, DirectiveName};
 use crate::instruction::Program;
 use crate::source::Span;
 use crate::suggest::closest;
@@ -118,11 +118,9 @@ impl CheckSettings {
 
     /// The settings of a build: `given` (the build arg `BUILDKIT_DOCKERFILE_CHECK`) replaces the file's directive.
     pub fn of(program: &Program, given: Option<&str>) -> Result<Self, Diagnostic> {
-        let directive = program
-            .directives
-            .iter()
-            .find(|directive| directive.name == DirectiveName::Check);
-        let (text, span) = match (given, directive) {
+        let mut directives = directive::scan(program.source.text(), "#").into_iter();
+        let directive = directives.find(|found| found.name == DirectiveName::Check);
+        let (text, span) = match (given, &directive) {
             (Some(text), _) => (text, Span::default()),
             (None, Some(directive)) => (directive.value.as_str(), directive.value_span),
             (None, None) => return Ok(Self::default()),

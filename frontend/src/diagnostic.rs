@@ -181,7 +181,8 @@ impl Found {
     /// The value; the default in place of what could not be had.
     pub(crate) fn or_default<T: Default>(&mut self, result: Result<T, impl Into<Errors>>) -> T {
         result.unwrap_or_else(|errors| {
-            self.0.extend(errors.into().0);
+            let room = MOST_ERRORS.saturating_sub(self.0.len());
+            self.0.extend(errors.into().0.into_iter().take(room));
             T::default()
         })
     }

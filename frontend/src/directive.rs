@@ -129,14 +129,48 @@ impl DirectiveZone {
     }
 }
 
-/// The name of a known directive, its value and the value's offset in the line.
+/// Directives as whoever picks a frontend or a set of checks looks for them, before anything is parsed: behind a `#!`
+/// line too, after another comment mark, and only in the first column. Ends where the parser's zone would.
+pub(crate) fn scan(text: &str, mark: &str) -> Vec<Directive> {
+    let mut offset = text.len() - text.strip_prefix('\u{feff}').unwrap_or(text).len();
+    if text[offset..].starts_with("#!") {
+        offset += text[offset..]
+            .find('\n')
+            .map_or(text.len() - offset, |at| at + 1);
+    }
+    let mut found: Vec<Directive> = Vec::new();
+    for raw in text[offset..].split_inclusive('\n') {
+        let line = raw.trim_end_matches(['\r', '\n']);
+        let Some((name, value_offset, value)) = parse_after(line, mark) else {
+            break;
+        };
+        if found.iter().any(|earlier| earlier.name == name) {
+            break;
+        }
+        let value_start = offset + value_offset;
+        found.push(Directive {
+            name,
+            value: value.to_owned(),
+            span: Span::new(offset, offset + line.len()),
+            value_span: Span::new(value_start, value_start + value.len()),
+        });
+        offset += raw.len();
+    }
+    found
+}
+
+/// The name of a known directive, its value and the value's offset in the line. The parser allows blanks before `#`.
 fn parse(line: &str) -> Option<(DirectiveName, usize, &str)> {
+    let trimmed = line.trim_start();
+    let (name, offset, value) = parse_after(trimmed, "#")?;
+    Some((name, line.len() - trimmed.len() + offset, value))
+}
+
+/// The same behind a comment mark at the very start.
+fn parse_after<'a>(line: &'a str, mark: &str) -> Option<(DirectiveName, usize, &'a str)> {
     // Narrower than Unicode white space, and without the vertical tab: Go's `\s`.
     let is_blank = |char: char| matches!(char, '\t' | '\n' | '\u{c}' | '\r' | ' ');
-    let text = line
-        .trim_start()
-        .strip_prefix('#')?
-        .trim_start_matches(is_blank);
+    let text = line.strip_prefix(mark)?.trim_start();
     let (name, value) = text.split_once('=')?;
     let name = DirectiveName::from_word(name.trim_end_matches(is_blank))?;
     let start = line.len() - value.trim_start_matches(is_blank).len();
@@ -191,6 +225,11 @@ mod tests {
             ("unknown name ends the zone", "# x=1\n# escape=`", &[]),
             ("two hashes are a comment", "## escape=`", &[]),
             ("no value", "# escape=\n# syntax=x", &[]),
+            (
+                "any blank behind the mark",
+                "#\u{a0}\u{b}escape=`",
+                &[(Escape, "`")],
+            ),
         ];
         for (name, text, expected) in table {
             let expected: Vec<_> = expected
@@ -202,5 +241,36 @@ mod tests {
         assert_eq!(read("# escape=x"), Err("invalid-escape"));
         assert_eq!(read("# escape=  "), Err("invalid-escape"));
         assert_eq!(read("# escape=`\n# escape=`"), Err("repeated-directive"));
+    }
+    #[test]
+    fn scanning_is_tolerant_and_strict_in_its_own_way() {
+        use DirectiveName::{Check, Syntax};
+
+        type Row<'a> = (&'a str, &'a str, &'a [(DirectiveName, &'a str)]);
+        let table: &[Row<'_>] = &[
+            ("#!/bin/x\n#check=skip=all", "#", &[(Check, "skip=all")]),
+            (
+                "\u{feff}#syntax=a b\r\n#check=c\nFROM a",
+                "#",
+                &[(Syntax, "a b"), (Check, "c")],
+            ),
+            (" #check=a", "#", &[]),
+            ("//syntax = a", "//", &[(Syntax, "a")]),
+            ("//syntax=a\n//syntax=b", "//", &[(Syntax, "a")]),
+            ("#!x", "#", &[]),
+            ("", "#", &[]),
+        ];
+        for (text, mark, expected) in table {
+            let found = scan(text, mark);
+            for directive in &found {
+                let span = directive.value_span;
+                assert_eq!(directive.value, &text[span.start..span.end], "{text}");
+            }
+            let found: Vec<_> = found
+                .iter()
+                .map(|found| (found.name, found.value.as_str()))
+                .collect();
+            assert_eq!(&found, expected, "{text}");
+        }
     }
 }

@@ -149,8 +149,17 @@ pub struct Run {
     pub mounts: Vec<Mount>,
     /// Host name inside, normally `buildkitsandbox`.
     pub hostname: String,
-    /// `--device` values.
-    pub devices: Vec<String>,
+    /// `--device`
+    pub devices: Vec<Device>,
+}
+
+/// A device that a `RUN` step asks for by its name in the Container Device Interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// `vendor.example/class=name`
+    pub name: String,
+    /// True: the step can't do without it.
+    pub is_required: bool,
 }
 
 /// Which network a `RUN` step sees.

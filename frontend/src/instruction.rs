@@ -5,6 +5,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::directive::Directive;
+use crate::graph::Device;
 use crate::source::{Lines, Source, Span};
 
 /// A whole Dockerfile in typed form.
@@ -135,6 +136,8 @@ pub struct ArgPair {
     pub name: String,
     /// Text behind `=`, quotes kept; none without `=`.
     pub default: Option<String>,
+    /// Where the word stands.
+    pub span: Span,
 }
 
 /// One pair of `ENV` or `LABEL`, quotes kept.
@@ -146,6 +149,8 @@ pub struct NameValue {
     pub value: String,
     /// The old `ENV name value` form without `=`.
     pub is_legacy: bool,
+    /// Where the name stands, or the whole pair.
+    pub span: Span,
 }
 
 /// `HEALTHCHECK`; the flags are checked and parsed already.
@@ -261,6 +266,6 @@ pub struct RunInstruction {
     pub network: Option<String>,
     /// `--security`, checked.
     pub security: Option<String>,
-    /// `--device` values as written.
-    pub devices: Vec<String>,
+    /// `--device`
+    pub devices: Vec<Device>,
 }

@@ -17,6 +17,7 @@ use crate::checks;
 use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::flags::Flags;
 use crate::instruction::{CommandLine, Instruction, InstructionKind, Program, Stage};
+use crate::letters;
 use crate::source::{Source, Span};
 use crate::suggest::closest;
 
@@ -113,7 +114,7 @@ fn check_partly(file: &Dockerfile) -> (Program, Vec<Diagnostic>) {
 
 /// Whether an instruction that could not be read was meant to begin a stage.
 fn may_be_from(node: &Node) -> bool {
-    let word = node.keyword.text.to_uppercase();
+    let word = letters::upper(&node.keyword.text);
     word == "FROM" || closest(&word, INSTRUCTIONS) == Some("FROM")
 }
 
@@ -134,31 +135,31 @@ enum Typed {
 }
 
 fn typed(node: &Node) -> Result<Typed, Errors> {
-    let keyword = node.keyword.text.to_uppercase();
+    let keyword = letters::lower(&node.keyword.text);
     let kind = match keyword.as_str() {
-        "FROM" => return stage::stage(node).map(|stage| Typed::Stage(Box::new(stage))),
-        "ADD" => InstructionKind::Add(transfer::add(node)?),
-        "ARG" => InstructionKind::Arg(pairs::args(node)?),
-        "CMD" => InstructionKind::Cmd(plain_command(node)?),
-        "COPY" => InstructionKind::Copy(transfer::copy(node)?),
-        "ENTRYPOINT" => InstructionKind::Entrypoint(plain_command(node)?),
-        "ENV" => InstructionKind::Env(pairs::name_values(node)?),
-        "EXPOSE" => {
+        "from" => return stage::stage(node).map(|stage| Typed::Stage(Box::new(stage))),
+        "add" => InstructionKind::Add(transfer::add(node)?),
+        "arg" => InstructionKind::Arg(pairs::args(node)?),
+        "cmd" => InstructionKind::Cmd(plain_command(node)?),
+        "copy" => InstructionKind::Copy(transfer::copy(node)?),
+        "entrypoint" => InstructionKind::Entrypoint(plain_command(node)?),
+        "env" => InstructionKind::Env(pairs::name_values(node)?),
+        "expose" => {
             let mut ports = words(node)?;
             ports.sort_unstable();
             InstructionKind::Expose(ports)
         }
-        "HEALTHCHECK" => InstructionKind::Healthcheck(healthcheck::healthcheck(node)?),
-        "LABEL" => InstructionKind::Label(pairs::name_values(node)?),
-        "MAINTAINER" => InstructionKind::Maintainer(text(node)?),
-        "ONBUILD" => InstructionKind::Onbuild(trigger::trigger(node)?),
-        "RUN" => InstructionKind::Run(run::run(node)?),
-        "SHELL" => InstructionKind::Shell(shell(node)?),
+        "healthcheck" => InstructionKind::Healthcheck(healthcheck::healthcheck(node)?),
+        "label" => InstructionKind::Label(pairs::name_values(node)?),
+        "maintainer" => InstructionKind::Maintainer(text(node)?),
+        "onbuild" => InstructionKind::Onbuild(trigger::trigger(node)?),
+        "run" => InstructionKind::Run(run::run(node)?),
+        "shell" => InstructionKind::Shell(shell(node)?),
         // The reference never looks at this instruction's flags.
-        "STOPSIGNAL" => InstructionKind::Stopsignal(single_argument(node)?),
-        "USER" => InstructionKind::User(text(node)?),
-        "VOLUME" => InstructionKind::Volume(volumes(node)?),
-        "WORKDIR" => InstructionKind::Workdir(text(node)?),
+        "stopsignal" => InstructionKind::Stopsignal(single_argument(node)?),
+        "user" => InstructionKind::User(text(node)?),
+        "volume" => InstructionKind::Volume(volumes(node)?),
+        "workdir" => InstructionKind::Workdir(text(node)?),
         _ => return Err(unknown_instruction(node).into()),
     };
     Ok(Typed::Instruction(kind))

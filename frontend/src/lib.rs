@@ -28,8 +28,10 @@ pub mod image_config;
 pub mod instruction;
 pub mod instructions;
 mod json;
+mod letters;
 mod lines;
 pub mod mend;
+pub mod mount_options;
 pub mod path;
 pub mod pattern;
 pub mod plan;
@@ -37,6 +39,7 @@ pub mod platform;
 pub mod reference;
 pub mod source;
 mod suggest;
+pub mod syntax;
 pub mod word;
 
 pub use plan::plan;

@@ -12,6 +12,7 @@
 //!
 //! Stages that the target does not reach are not evaluated, but what their `FROM` and `--from` say is checked.
 
+mod budget;
 mod checks;
 mod config_effect;
 mod cycle;
@@ -20,7 +21,6 @@ mod evaluate;
 mod global;
 mod history;
 mod mount;
-mod mount_options;
 mod named_context;
 mod port;
 mod prune;
@@ -36,17 +36,18 @@ mod variables;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::CheckSettings;
-use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Found, MOST_ERRORS, Phase};
 use crate::graph::{BuildArgument, Graph, ImageRequest, PlanOptions, Planned, ResolvedImage};
 use crate::image_config::ImageConfig;
 use crate::instruction::{Instruction, Program};
 use crate::platform::Platform;
-use crate::source::Span;
+use crate::source::{Lines, Span};
 use crate::suggest::closest;
 
+use budget::Budget;
 use checks::Checks;
 pub use epoch::EpochSource;
-use evaluate::Evaluator;
+use evaluate::{Evaluator, Shared};
 use global::GlobalScope;
 use reach::Reach;
 use stage::StageState;
@@ -96,7 +97,8 @@ pub fn source_date_epoch(program: &Program, options: &PlanOptions) -> Option<Epo
     };
     let mut found = Found::default();
     let mut checks = Checks::new(CheckSettings::of(program, None).unwrap_or_default());
-    let global = GlobalScope::new(inputs, &mut checks, &mut found);
+    let mut budget = Budget::default();
+    let global = GlobalScope::new(inputs, &mut checks, &mut budget, &mut found);
     epoch::find(inputs, &global).ok().flatten()
 }
 
@@ -190,7 +192,8 @@ impl Look {
             }
             return look;
         }
-        let mut global = GlobalScope::new(inputs, &mut look.checks, &mut look.found);
+        let mut budget = Budget::default();
+        let mut global = GlobalScope::new(inputs, &mut look.checks, &mut budget, &mut look.found);
         look.found
             .0
             .extend(epoch::settle(inputs, &mut global).err());
@@ -211,12 +214,29 @@ impl Look {
         if unknown == Unknown::Asked && look.found.0.is_empty() && !look.needs.is_empty() {
             return look;
         }
+        look.checks.leave_out(unreached(&table, &reach));
         let mut finished: Vec<Option<StageState>> =
             (0..program.stages.len()).map(|_| None).collect();
         for (index, instructions) in reach.stages() {
-            let (steps, checks) = (&mut look.steps, &mut look.checks);
-            let evaluator = Evaluator::new(&table, &global, &finished, steps, checks, index);
-            finished[index] = Some(evaluator.run(instructions, &mut look.found));
+            let shared = Shared {
+                steps: &mut look.steps,
+                checks: &mut look.checks,
+                budget: &mut budget,
+            };
+            let evaluator = Evaluator::new(&table, &global, &finished, shared, index);
+            let state =
+                evaluator.and_then(|evaluator| evaluator.run(instructions, &mut look.found));
+            match state {
+                Ok(state) => finished[index] = Some(state),
+                // Whatever else is wrong: there is no room to find it.
+                Err(spent) => {
+                    look.found.0.push(spent);
+                    return look;
+                }
+            }
+            if look.found.0.len() >= MOST_ERRORS {
+                return look;
+            }
         }
         look.arguments = arguments(&global, &table, &finished);
         look.target = finished[target].take();
@@ -249,6 +269,22 @@ fn arguments(
     arguments
 }
 
+/// The lines of the stages whose instructions are not evaluated.
+fn unreached(table: &StageTable<'_>, reach: &Reach<'_>) -> Vec<Lines> {
+    let mut is_evaluated = vec![false; table.heads.len()];
+    for (index, _) in reach.stages() {
+        is_evaluated[index] = !table.heads[index].is_replaced;
+    }
+    let first_line = |index: usize| table.heads.get(index).map(|head| head.stage.lines.first);
+    let indices = (0..table.heads.len()).filter(|index| !is_evaluated[*index]);
+    indices
+        .map(|index| Lines {
+            first: first_line(index).unwrap_or_default(),
+            last: first_line(index + 1).map_or(usize::MAX, |next| next - 1),
+        })
+        .collect()
+}
+
 fn no_stage(program: &Program) -> Diagnostic {
     let span = Span::new(0, program.source.text().len());
     error("no-stage", span, "there is no FROM in this file")
@@ -267,6 +303,10 @@ pub fn closest_stage<'a>(program: &'a Program, name: &str) -> Option<&'a str> {
             .filter_map(|stage| stage.name.as_deref()),
     )
 }
+
+/// Bytes of an instruction in which a word is looked for, to point at it. Nobody reads longer ones, and hostile files
+/// have as many words as they have bytes.
+const MAX_SEARCHED: usize = 16 << 10;
 
 /// What [`plan`] was given.
 #[derive(Clone, Copy)]
@@ -304,7 +344,10 @@ impl<'a> Inputs<'a> {
     /// Where the file uses a variable within a place, else the whole place.
     fn place_of_variable(self, place: Span, name: &str) -> Span {
         let source = self.program.source.text();
-        let text = source.get(place.start..place.end).unwrap_or_default();
+        let text = source
+            .get(place.start..place.end)
+            .filter(|text| text.len() <= MAX_SEARCHED)
+            .unwrap_or_default();
         let found = ["$", "${"].iter().find_map(|open| {
             let written = format!("{open}{name}");
             let mut places = text.match_indices(&written).map(|(start, _)| start);
@@ -325,6 +368,7 @@ impl<'a> Inputs<'a> {
             .source
             .text()
             .get(place.start..place.end)
+            .filter(|text| text.len() <= MAX_SEARCHED)
             .unwrap_or_default();
         let is_border =
             |character: char| character.is_whitespace() || "=\"',[]".contains(character);
@@ -387,7 +431,11 @@ fn finish(inputs: Inputs<'_>, state: StageState, steps: Steps, warnings: Vec<Dia
     }
     .with_diff_ids(Vec::new())
     .with_platform(&platform);
-    let (steps, target, history) = prune::prune(steps.into_list(), state.root, state.history);
+    let (steps, target, mut history) = prune::prune(steps.into_list(), state.root, state.history);
+    if let (Some(name), Some(target)) = (&state.context_base, target) {
+        let has_one_stage = inputs.program.stages.len() == 1;
+        history.push(history::missing_entry(&steps, target, name, has_one_stage));
+    }
     Graph {
         steps,
         target,

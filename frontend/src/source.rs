@@ -46,8 +46,15 @@ impl Source {
     /// in the field has them outside comments.
     pub fn new(name: &str, bytes: &[u8]) -> Self {
         let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+        // A file beyond the limit is refused, so its lines are of no use.
+        let counted = &text.as_bytes()[..text.len().min(crate::ast::MAX_FILE)];
+        let newlines = counted.iter().enumerate();
         let line_starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
+            .chain(
+                newlines
+                    .filter(|(_, byte)| **byte == b'\n')
+                    .map(|(offset, _)| offset + 1),
+            )
             .collect();
         Self {
             name: name.into(),

@@ -1,5 +1,8 @@
 //! "Did you mean": the known name that is closest to what was written.
 
+/// Names that are compared; a file with more is hostile.
+const MAX_KNOWN: usize = 1_000;
+
 /// The known name with the smallest edit distance, if it is close enough to be meant. Case counts as no difference.
 pub(crate) fn closest<'a>(
     written: &str,
@@ -13,6 +16,7 @@ pub(crate) fn closest<'a>(
     let limit = written.len().div_ceil(2).min(2);
     known
         .into_iter()
+        .take(MAX_KNOWN)
         .map(|name| {
             (
                 distance(&written, &name.to_lowercase().chars().collect::<Vec<_>>()),

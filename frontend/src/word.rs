@@ -106,6 +106,9 @@ pub struct Expansion {
 /// How deep `${a:-${b:-…}}` may nest. Nobody nests ten; the limit keeps hostile input off the call stack.
 pub const MAX_NESTING: usize = 100;
 
+/// Bytes that a word may become. Words grow when they repeat variables; a file is no larger than this either.
+pub const MAX_EXPANSION: usize = crate::ast::MAX_FILE;
+
 /// Expands one argument as ordinary instructions do.
 ///
 /// ```
@@ -147,6 +150,14 @@ pub fn expand_with(
         matched: expander.matched,
         unmatched: expander.unmatched,
     })
+}
+
+/// Refuses a text that has grown beyond [`MAX_EXPANSION`].
+fn check_length(length: usize) -> Result<(), WordError> {
+    if length > MAX_EXPANSION {
+        return Err(WordError::TooLong);
+    }
+    Ok(())
 }
 
 /// What ends the text that is being expanded.
@@ -215,6 +226,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
             match next {
                 '$' => {
                     let value = self.dollar()?;
+                    check_length(text.len() + value.len())?;
                     value
                         .chars()
                         .for_each(|char| self.push_char(&mut words, char));
@@ -285,6 +297,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         while let Some(next) = self.peek() {
             if next == '$' {
                 text.push_str(&self.dollar()?);
+                check_length(text.len())?;
                 continue;
             }
             self.next();

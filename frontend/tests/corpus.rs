@@ -5,8 +5,9 @@
 //! named in the module that meets them, and explained in `docs/differences.md`.
 
 #![expect(clippy::unwrap_used, reason = "in tests an unwrap is an assertion")]
-#![expect(clippy::print_stderr, reason = "a skipped table must be seen")]
 
+#[path = "corpus/builds.rs"]
+mod builds;
 #[path = "corpus/checks.rs"]
 mod checks;
 #[path = "corpus/dump.rs"]
@@ -17,6 +18,8 @@ mod images;
 mod instructions;
 #[path = "corpus/mends.rs"]
 mod mends;
+#[path = "corpus/mounts.rs"]
+mod mounts;
 #[path = "corpus/parser.rs"]
 mod parser;
 #[path = "corpus/rows.rs"]

@@ -231,16 +231,9 @@ pub(super) fn unused_arguments(program: &Program, options: &BuildOptions) -> Vec
             _ => false,
         })
     };
-    let is_predefined = |name: &str| {
-        name.to_ascii_lowercase().ends_with("_proxy")
-            || ["BUILDKIT_", "TARGET", "BUILD"]
-                .iter()
-                .any(|start| name.starts_with(start))
-            || name == "SOURCE_DATE_EPOCH"
-    };
     let names = options.build_args.keys();
     names
-        .filter(|name| !is_predefined(name) && !is_used(name))
+        .filter(|name| !super::arguments::is_predefined(name) && !is_used(name))
         .cloned()
         .collect()
 }

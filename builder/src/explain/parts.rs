@@ -206,7 +206,10 @@ fn of_run(parts: &mut Parts, run: &Run, settings: &Settings, arguments: &BTreeSe
         parts.add("security", "insecure");
     }
     parts.add("host name", &run.hostname);
-    parts.list("devices", run.devices.iter().map(String::as_str));
+    parts.list(
+        "devices",
+        run.devices.iter().map(|device| device.name.as_str()),
+    );
     parts.list(
         "added hosts",
         settings.extra_hosts.iter().map(|(name, _)| name.as_str()),

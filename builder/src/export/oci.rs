@@ -104,7 +104,9 @@ impl Exporter {
             manifests.push(descriptor);
         }
         let (top, media_type) = match <[Descriptor; 1]>::try_from(manifests) {
-            Ok([only]) if !annotations.need_index() => (only, media::OCI_MANIFEST),
+            Ok([only]) if !(annotations.need_index() || options.has_index) => {
+                (only, media::OCI_MANIFEST)
+            }
             manifests => {
                 let manifests = manifests.map_or_else(|several| several, Vec::from);
                 let bytes = Index::new(manifests, annotations.on(Place::Index, None)).to_json();

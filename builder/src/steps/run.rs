@@ -163,10 +163,16 @@ fn check_entitlements(workspace: &Workspace, run: &Run) -> Result<(), StepError>
             entitlement: "security.insecure",
         });
     }
-    if let Some(device) = run.devices.first() {
-        return Err(StepError::Device {
-            device: device.clone(),
-        });
+    for device in &run.devices {
+        if device.is_required {
+            return Err(StepError::Device {
+                device: device.name.clone(),
+            });
+        }
+        workspace.emit(Event::Notice(format!(
+            "a step runs without the device `{}`: a sandbox has no devices of the host",
+            device.name
+        )));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod explain;
 mod failing;
 mod git;
 mod history;
+mod language;
 mod real_job;
 mod remote_cache;
 mod running;

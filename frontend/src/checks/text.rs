@@ -6,6 +6,7 @@ use super::quote::{pair_value, quoted};
 use super::{CheckSettings, RULES};
 use crate::ast::{Arguments, Dockerfile, Node, Pair, Word};
 use crate::diagnostic::{Diagnostic, Edit};
+use crate::letters;
 use crate::source::Span;
 use crate::word::{Mode, expand_with};
 
@@ -15,7 +16,6 @@ pub(crate) fn of_text(file: &Dockerfile) -> Vec<Diagnostic> {
         file,
         warnings: file.warnings.clone(),
         stages: HashMap::new(),
-        last: HashMap::new(),
     };
     for node in &file.nodes {
         checker.check(node);
@@ -30,8 +30,6 @@ struct Checker<'a> {
     warnings: Vec<Diagnostic>,
     /// Names of stages so far, lower-cased, and where they stand.
     stages: HashMap<String, Span>,
-    /// The last CMD, ENTRYPOINT and HEALTHCHECK of the stage.
-    last: HashMap<String, &'a Node>,
 }
 
 impl<'a> Checker<'a> {
@@ -63,7 +61,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check(&mut self, node: &'a Node) {
-        let keyword = node.keyword.text.to_uppercase();
+        let keyword = letters::upper(&letters::lower(&node.keyword.text));
         match keyword.as_str() {
             "FROM" => self.check_from(node),
             "ARG" => {
@@ -101,25 +99,11 @@ impl<'a> Checker<'a> {
                 let span = node.keyword.span;
                 self.report_mendable("MaintainerDeprecated", node, span, message, edit);
             }
-            "CMD" | "ENTRYPOINT" | "HEALTHCHECK" => {
-                if let Some(earlier) = self.last.insert(keyword.clone(), node) {
-                    let message = format!(
-                        "this {keyword} has no effect: a later one in the stage replaces it"
-                    );
-                    self.report(
-                        "MultipleInstructionsDisallowed",
-                        earlier,
-                        earlier.keyword.span,
-                        message,
-                    );
-                }
-            }
             _ => {}
         }
     }
 
     fn check_from(&mut self, node: &Node) {
-        self.last.clear();
         let is_target = |flag: &&Word| {
             flag.text
                 .strip_prefix("--platform=")
@@ -143,7 +127,7 @@ impl<'a> Checker<'a> {
             let edit = self.replacing(word, cased.to_owned());
             self.report_mendable("FromAsCasing", node, word.span, message, edit);
         }
-        let lower = name.text.to_lowercase();
+        let lower = letters::lower(&name.text);
         if lower != name.text {
             let message = format!("the stage name `{}` is read as `{lower}`", name.text);
             let edit = self.replacing(name, lower.clone());
@@ -242,7 +226,7 @@ impl<'a> Checker<'a> {
     fn check_casing(&mut self, nodes: &[Node]) {
         let first_stage = nodes
             .iter()
-            .position(|node| node.keyword.text.eq_ignore_ascii_case("FROM"));
+            .position(|node| letters::lower(&node.keyword.text) == "from");
         let nodes = first_stage.map_or(&[][..], |first| &nodes[first..]);
         let count = |is_cased: fn(&str) -> bool| {
             nodes
@@ -293,20 +277,16 @@ pub(crate) fn is_skipped_by_comment(rule: &str, comments: &[String]) -> bool {
 }
 
 fn is_lower(text: &str) -> bool {
-    text == text.to_lowercase()
+    text == letters::lower(text)
 }
 
 fn is_upper(text: &str) -> bool {
-    text == text.to_uppercase()
+    text == letters::upper(text)
 }
 
 fn name_of_arg(word: &Word) -> (&str, Span) {
-    (
-        word.text
-            .split_once('=')
-            .map_or(&*word.text, |(name, _)| name),
-        word.span,
-    )
+    let name = word.text.split_once('=');
+    (name.map_or(&*word.text, |(name, _)| name), word.span)
 }
 
 /// Whether a platform is the variable `TARGETPLATFORM` and nothing else.
@@ -364,20 +344,14 @@ mod tests {
                 ],
             ),
             ("FROM a AS b\nFROM b AS b", &[("DuplicateStageName", "b")]),
-            ("FROM a\nENV b c", &[("LegacyKeyValueFormat", "b")]),
             (
-                "FROM a\n# check=skip=LegacyKeyValueFormat for now\nENV b c",
+                "FROM a\n# check=skip=MaintainerDeprecated for now\nMAINTAINER b",
                 &[],
             ),
             (
                 "FROM a\nMAINTAINER b",
                 &[("MaintainerDeprecated", "MAINTAINER")],
             ),
-            (
-                "FROM a\nCMD [\"b\"]\nCMD [\"c\"]",
-                &[("MultipleInstructionsDisallowed", "CMD")],
-            ),
-            ("FROM a\nCMD [\"b\"]\nFROM c\nCMD [\"d\"]", &[]),
             (
                 "FROM --platform=${TARGETPLATFORM} a",
                 &[("RedundantTargetPlatform", "--platform=${TARGETPLATFORM}")],

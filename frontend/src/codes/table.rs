@@ -3,7 +3,7 @@
 use super::{ErrorCode, Example, example};
 
 /// All codes of errors, sorted by name.
-pub const ERROR_CODES: [ErrorCode; 50] = [
+pub const ERROR_CODES: [ErrorCode; 54] = [
     ErrorCode {
         name: "blank-name",
         summary: "a name before `=` is missing",
@@ -71,6 +71,12 @@ pub const ERROR_CODES: [ErrorCode; 50] = [
         ),
     },
     ErrorCode {
+        name: "file-too-large",
+        summary: "the file is larger than 16 MiB",
+        why: "No Dockerfile is so large: most likely it is another file. Large files are copied into the image from the build context.",
+        example: Example::NONE,
+    },
+    ErrorCode {
         name: "forward-reference",
         summary: "a stage is used above the place where it is defined",
         why: "Stages are built from top to bottom: one can use only those above it.",
@@ -120,6 +126,15 @@ pub const ERROR_CODES: [ErrorCode; 50] = [
         example: example(
             "FROM scratch\nADD --checksum=sha256:beef https://example.com/file /\n",
             "FROM scratch\nADD --checksum=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 https://example.com/file /\n",
+        ),
+    },
+    ErrorCode {
+        name: "invalid-device",
+        summary: "`RUN --device` can't be read",
+        why: "A device is named as the Container Device Interface has it, `vendor.example/class=name`; `required` says that the command can't do without.",
+        example: example(
+            "FROM debian\nRUN --device=vendor.example/gpu=one,reqired make\n",
+            "FROM debian\nRUN --device=vendor.example/gpu=one make\n",
         ),
     },
     ErrorCode {
@@ -303,6 +318,12 @@ pub const ERROR_CODES: [ErrorCode; 50] = [
         ),
     },
     ErrorCode {
+        name: "plan-too-large",
+        summary: "the plan of the build takes more than 256 MiB",
+        why: "Variables and ARGs of a stage are repeated in each of its RUN steps and in the image's history, and a variable may repeat others. A file that grows so large is most likely made to.",
+        example: Example::NONE,
+    },
+    ErrorCode {
         name: "remote-source",
         summary: "COPY names a URL or a git repository",
         why: "Only ADD fetches.",
@@ -352,6 +373,12 @@ pub const ERROR_CODES: [ErrorCode; 50] = [
             "FROM scratch\nHEALTHCHECK NONE true\n",
             "FROM scratch\nHEALTHCHECK NONE\n",
         ),
+    },
+    ErrorCode {
+        name: "too-many-instructions",
+        summary: "the file, or what its bases trigger, has more than 100,000 instructions",
+        why: "An image of so many layers could not be pushed anywhere.",
+        example: Example::NONE,
     },
     ErrorCode {
         name: "unknown-flag",

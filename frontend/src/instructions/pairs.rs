@@ -18,10 +18,12 @@ pub(super) fn args(node: &Node) -> Result<Vec<ArgPair>, Errors> {
         Some((name, default)) => Ok(Some(ArgPair {
             name: name.to_owned(),
             default: Some(default.to_owned()),
+            span: word.span,
         })),
         None => Ok(Some(ArgPair {
             name: word.text.clone(),
             default: None,
+            span: word.span,
         })),
     });
     let pairs = pairs.filter_map(|pair| found.or_default(pair)).collect();
@@ -45,6 +47,7 @@ pub(super) fn name_values(node: &Node) -> Result<Vec<NameValue>, Errors> {
             name: pair.name.text.clone(),
             value: pair.value.text.clone(),
             is_legacy: pair.is_legacy,
+            span: pair.name.span,
         }))
     });
     let pairs = pairs.filter_map(|pair| found.or_default(pair)).collect();

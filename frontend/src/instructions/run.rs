@@ -2,9 +2,11 @@
 
 use super::{command_line, error};
 use crate::ast::Node;
+use crate::boolean;
 use crate::csv;
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
+use crate::graph::Device;
 use crate::instruction::RunInstruction;
 use crate::source::Span;
 use crate::suggest::closest;
@@ -34,10 +36,45 @@ pub(super) fn run(node: &Node) -> Result<RunInstruction, Errors> {
         security: found.or_default(one_of(&flags, "security", &["sandbox", "insecure"])),
         devices: flags
             .list("device")
-            .map(|(device, _)| device.to_owned())
+            .filter_map(|(text, span)| found.or_default(device(text, span).map(Some)))
             .collect(),
     };
     found.into_result().map(|()| run)
+}
+
+/// `--device=name[,required]`: the first option that is no key is the name, `=` in it or not.
+fn device(text: &str, span: Span) -> Result<Device, Diagnostic> {
+    const HELP: &str = "write `--device=vendor.example/class=name`, with `,required` if the command can't do without";
+    let refuse = |message: String| error("invalid-device", span, message).with_help(HELP);
+    let fields = csv::fields(text).map_err(|reason| {
+        refuse(format!(
+            "`{text}` is not a list of device options: {reason}"
+        ))
+    })?;
+    let mut device = Device::default();
+    for field in fields {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_lowercase(), Some(value)),
+            None => (field.to_lowercase(), None),
+        };
+        match (key.as_str(), value) {
+            ("required", None) => device.is_required = true,
+            ("required", Some(value)) => {
+                device.is_required = boolean::parse(value)
+                    .ok_or_else(|| refuse(format!("`{value}` is neither true nor false")))?;
+            }
+            ("name", Some(_)) if !device.name.is_empty() => {
+                return Err(refuse(format!(
+                    "the device has a name already: `{}`",
+                    device.name
+                )));
+            }
+            ("name", Some(name)) => name.clone_into(&mut device.name),
+            _ if device.name.is_empty() => device.name = field,
+            _ => return Err(refuse(format!("there is no device option `{field}`"))),
+        }
+    }
+    Ok(device)
 }
 
 /// The value of a flag that has a few known ones.
@@ -92,4 +129,31 @@ fn check_mount(mount: &str, span: Span) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_a_name_and_may_be_required() {
+        for (text, wanted) in [
+            ("vendor/class=name", Some(("vendor/class=name", false))),
+            ("name=a,required", Some(("a", true))),
+            ("required=0,a", Some(("a", false))),
+            ("required", Some(("", true))),
+            ("a,b", None),
+            ("a,name=b", None),
+            ("a,required=maybe", None),
+            ("a,b=c", None),
+            ("\"a", None),
+            ("", None),
+        ] {
+            let found = device(text, Span::default()).ok();
+            let found = found
+                .as_ref()
+                .map(|device| (device.name.as_str(), device.is_required));
+            assert_eq!(found, wanted, "{text}");
+        }
+    }
 }

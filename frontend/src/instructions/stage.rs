@@ -5,6 +5,7 @@ use crate::ast::{Node, Word};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::flags::{FlagKind, Flags};
 use crate::instruction::Stage;
+use crate::letters;
 use crate::suggest::closest;
 
 /// `FROM [--platform=…] image [AS name]`
@@ -13,7 +14,7 @@ pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
     let words = node.arguments.words();
     let (base, name) = match words {
         [base] => (base, None),
-        [base, word, name] if word.text.eq_ignore_ascii_case("as") => (base, Some(name)),
+        [base, word, name] if letters::is_as(&word.text) => (base, Some(name)),
         [] => {
             return Err(
                 missing_argument(node, "write an image, or `scratch` for an empty root").into(),
@@ -22,7 +23,7 @@ pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
         [base, stray, rest @ ..] => return Err(stray_word(base, stray, rest).into()),
     };
     if let Some(word) = name
-        && !is_stage_name(&word.text.to_lowercase())
+        && !is_stage_name(&letters::lower(&word.text))
     {
         return Err(error(
             "invalid-stage-name",
@@ -33,7 +34,7 @@ pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
         .into());
     }
     Ok(Stage {
-        name: name.map(|name| name.text.to_lowercase()),
+        name: name.map(|name| letters::lower(&name.text)),
         name_as_written: name.map(|name| name.text.clone()),
         base: base.text.clone(),
         platform: flags.text("platform"),

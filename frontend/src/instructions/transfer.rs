@@ -1,5 +1,7 @@
 //! `COPY` and `ADD`: sources, destination and their flags.
 
+use std::collections::HashMap;
+
 use super::error;
 use crate::ast::Node;
 use crate::diagnostic::{Diagnostic, Errors, Found};
@@ -85,8 +87,21 @@ fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
             destination.text
         )));
     }
+    // Of equal names the last counts.
+    let bodies: HashMap<&str, &Heredoc> = node
+        .heredocs
+        .iter()
+        .map(|body| (body.name.as_str(), body))
+        .collect();
     let source = |text: &String| match heredoc::parse_word(text) {
-        Some(announced) => SourceArgument::Heredoc(with_content(announced, &node.heredocs)),
+        // A source spelled `<<EOF` in JSON form has no body and stays empty.
+        Some(announced) => SourceArgument::Heredoc(Heredoc {
+            content: bodies
+                .get(announced.name.as_str())
+                .map(|body| body.content.clone())
+                .unwrap_or_default(),
+            ..announced
+        }),
         None => SourceArgument::Path(text.clone()),
     };
     Ok(Transfer {
@@ -100,13 +115,4 @@ fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
             .map(|(pattern, _)| pattern.to_owned())
             .collect(),
     })
-}
-
-/// The last body of that name. A source spelled `<<EOF` in JSON form has none and stays empty.
-fn with_content(announced: Heredoc, bodies: &[Heredoc]) -> Heredoc {
-    let body = bodies.iter().rev().find(|body| body.name == announced.name);
-    Heredoc {
-        content: body.map(|body| body.content.clone()).unwrap_or_default(),
-        ..announced
-    }
 }

@@ -3,7 +3,7 @@
 use super::{Typed, error, instruction, missing_argument, no_flags, typed};
 use crate::ast::{self, Arguments, Node};
 use crate::diagnostic::{Diagnostic, Errors, Phase};
-use crate::instruction::Instruction;
+use crate::instruction::{Instruction, InstructionKind};
 use crate::source::{Lines, Source, Span};
 
 /// Reads the text of an `ONBUILD` trigger that fires. `span` and `lines` are those of the `FROM` that pulls it in;
@@ -43,9 +43,27 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
         Typed::Instruction(kind) => Ok(Instruction {
             span,
             lines,
-            ..instruction(node, kind)
+            ..instruction(node, placed_at(kind, span))
         }),
     }
+}
+
+/// The places of words, which lie in the trigger's own text, become that of the `FROM`.
+fn placed_at(mut kind: InstructionKind, span: Span) -> InstructionKind {
+    match &mut kind {
+        InstructionKind::Env(pairs) | InstructionKind::Label(pairs) => {
+            for pair in pairs {
+                pair.span = span;
+            }
+        }
+        InstructionKind::Arg(pairs) => {
+            for pair in pairs {
+                pair.span = span;
+            }
+        }
+        _ => {}
+    }
+    kind
 }
 
 /// `ONBUILD`: the trigger's text. What the trigger says is checked when it fires, its first word excepted.

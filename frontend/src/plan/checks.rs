@@ -3,7 +3,7 @@
 //! Checks of the text alone have been made by the parser and wait in [`Program::warnings`](crate::instruction::Program).
 
 use super::Inputs;
-use crate::checks::{CheckSettings, is_skipped_by_comment, warning};
+use crate::checks::{CheckSettings, is_skipped_by_comment, looks_secret, warning};
 use crate::diagnostic::{Diagnostic, Edit, Severity};
 use crate::ignore_file::IgnoreMatcher;
 use crate::instruction::{Instruction, Stage};
@@ -50,14 +50,30 @@ impl Place<'_> {
 pub(super) struct Checks {
     settings: CheckSettings,
     warnings: Vec<Diagnostic>,
+    /// Lines of the stages that are not evaluated, in file order.
+    unreached: Vec<Lines>,
 }
+
+/// Rules that the text alone can fire, but that count only where a stage is evaluated, as in the reference.
+const OF_EVALUATED_STAGES: [&str; 2] = ["LegacyKeyValueFormat", "SecretsUsedInArgOrEnv"];
 
 impl Checks {
     pub(super) fn new(settings: CheckSettings) -> Self {
         Self {
             settings,
             warnings: Vec::new(),
+            unreached: Vec::new(),
         }
+    }
+
+    /// Says which stages, by their lines and in file order, are not evaluated.
+    pub(super) fn leave_out(&mut self, unreached: Vec<Lines>) {
+        self.unreached = unreached;
+    }
+
+    /// How many have been reported so far.
+    pub(super) fn count(&self) -> usize {
+        self.warnings.len()
     }
 
     /// Notes that a check fired, unless it is skipped here.
@@ -100,16 +116,7 @@ impl Checks {
         if is_skipped_by_comment(warning.code, place.comments) {
             return;
         }
-        let warning = warning.within(place.lines);
-        // Words of one instruction often share a mistake; those of one instruction stand together.
-        let lines = warning.instruction_lines;
-        let of_instruction = self.warnings.iter().rev();
-        let mut of_instruction =
-            of_instruction.take_while(|other| other.instruction_lines == lines);
-        let is_known = of_instruction.any(|other| *other == warning);
-        if !is_known {
-            self.warnings.push(warning);
-        }
+        self.warnings.push(warning.within(place.lines));
     }
 
     /// All warnings in file order, or an error if the file wants warnings to fail the build.
@@ -141,8 +148,20 @@ impl Checks {
 
     /// All warnings that are kept, in file order; as errors if the file wants them to fail the build.
     pub(super) fn into_list(self, inputs: Inputs<'_>) -> Vec<Diagnostic> {
-        let Self { settings, warnings } = self;
-        let of_text = inputs.program.warnings.iter().cloned();
+        let Self {
+            settings,
+            warnings,
+            unreached,
+        } = self;
+        let is_left_out = |warning: &&Diagnostic| {
+            let line = warning.instruction_lines.map_or(0, |lines| lines.first);
+            let next = unreached.partition_point(|stage| stage.first <= line);
+            let stage = next.checked_sub(1).map(|index| unreached[index]);
+            OF_EVALUATED_STAGES.contains(&warning.code)
+                && stage.is_some_and(|stage| line <= stage.last)
+        };
+        let of_text = inputs.program.warnings.iter();
+        let of_text = of_text.filter(|warning| !is_left_out(warning)).cloned();
         let mut all: Vec<Diagnostic> = of_text
             .chain(warnings)
             .filter(|warning| settings.keeps(warning.code))
@@ -170,6 +189,34 @@ impl Checks {
             format!("variable `${name}` is not set here"),
             help,
         );
+    }
+
+    /// `SecretsUsedInArgOrEnv` of a trigger; those of the file have been found in its text.
+    pub(super) fn secret_name(&mut self, place: Place<'_>, name: &str) {
+        if looks_secret(name) {
+            let message =
+                format!("`{name}` looks like a secret, and its value can be read from the image");
+            self.warn("SecretsUsedInArgOrEnv", place, message);
+        }
+    }
+
+    /// `LegacyKeyValueFormat` of a trigger.
+    pub(super) fn legacy_pair(&mut self, place: Place<'_>, keyword: &str, name: &str) {
+        let message = format!("{keyword} `{name}` is written without `=`");
+        self.warn("LegacyKeyValueFormat", place, message);
+    }
+
+    /// `MultipleInstructionsDisallowed`, reported where the instruction stands that has no effect. The comments are
+    /// those of the one that replaces it, as in the reference.
+    pub(super) fn replaced(&mut self, earlier: (Span, Lines), keyword: &str, comments: &[String]) {
+        let (span, lines) = earlier;
+        let place = Place {
+            span,
+            lines,
+            comments,
+        };
+        let message = format!("this {keyword} has no effect: a later one in the stage replaces it");
+        self.warn("MultipleInstructionsDisallowed", place, message);
     }
 
     /// `CopyIgnoredFile`; an ignore file with exceptions is too hard to judge.

@@ -1,5 +1,6 @@
 //! Instructions that only change the config and the history.
 
+use super::budget::ENTRY;
 use super::checks::Place;
 use super::evaluate::{Evaluator, SILENT_ARGS};
 use super::global::expansion_error;
@@ -12,7 +13,21 @@ use crate::image_config::HealthcheckConfig;
 use crate::instruction::{
     ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue, description_of,
 };
+use crate::source::Span;
 use crate::word;
+
+/// The place of a part of an instruction, for a check.
+fn place_at(instruction: &Instruction, span: Span) -> Place<'_> {
+    Place {
+        span,
+        ..Place::from(instruction)
+    }
+}
+
+/// Adds a pair to an instruction's text in the history.
+fn push_pair(text: &mut String, name: &str, value: &str) {
+    text.extend([" ", name, "=", value]);
+}
 
 impl Evaluator<'_, '_> {
     /// Applies an instruction that makes no step.
@@ -23,7 +38,7 @@ impl Evaluator<'_, '_> {
             InstructionKind::Arg(pairs) => self.arg(instruction, pairs)?,
             InstructionKind::Cmd(command) => self.cmd(instruction, command),
             InstructionKind::Entrypoint(command) => self.entrypoint(instruction, command),
-            InstructionKind::Healthcheck(check) => self.healthcheck(check),
+            InstructionKind::Healthcheck(check) => self.healthcheck(instruction, check),
             InstructionKind::Expose(words) => self.expose(instruction, words)?,
             InstructionKind::Stopsignal(text) => self.stop_signal(instruction, text)?,
             InstructionKind::User(text) => {
@@ -75,11 +90,15 @@ impl Evaluator<'_, '_> {
         pairs: &[NameValue],
     ) -> Result<String, Diagnostic> {
         let mut text = String::from("ENV");
-        for (name, value) in self.pairs(instruction, pairs)? {
+        for (pair, (name, value)) in pairs.iter().zip(self.pairs(instruction, pairs)?) {
+            self.check_legacy(instruction, "ENV", pair);
+            if self.is_trigger(instruction) {
+                self.checks
+                    .secret_name(place_at(instruction, pair.span), &name);
+            }
             self.state.variables.set(&name, &value);
-            let config = std::mem::take(&mut self.state.image.config);
-            self.state.image.config = config.with_env(&name, &value);
-            text = format!("{text} {name}={value}");
+            self.state.set_env(&name, &value);
+            push_pair(&mut text, &name, &value);
         }
         Ok(text)
     }
@@ -90,16 +109,37 @@ impl Evaluator<'_, '_> {
         pairs: &[NameValue],
     ) -> Result<String, Diagnostic> {
         let mut text = String::from("LABEL");
-        for (name, value) in self.pairs(instruction, pairs)? {
-            text = format!("{text} {name}={value}");
+        for (pair, (name, value)) in pairs.iter().zip(self.pairs(instruction, pairs)?) {
+            self.check_legacy(instruction, "LABEL", pair);
+            push_pair(&mut text, &name, &value);
             self.state.image.config.labels.insert(name, value);
         }
         Ok(text)
     }
 
+    /// Whether an instruction came with the base: then it stands where the FROM stands.
+    fn is_trigger(&self, instruction: &Instruction) -> bool {
+        instruction.span == self.head().stage.span
+    }
+
+    fn check_legacy(&mut self, instruction: &Instruction, keyword: &str, pair: &NameValue) {
+        if pair.is_legacy && self.is_trigger(instruction) {
+            let place = place_at(instruction, pair.span);
+            self.checks.legacy_pair(place, keyword, &pair.name);
+        }
+    }
+
     fn arg(&mut self, instruction: &Instruction, pairs: &[ArgPair]) -> Result<String, Diagnostic> {
         let mut words = vec!["ARG".to_owned()];
-        for ArgPair { name, default } in pairs {
+        for ArgPair {
+            name,
+            default,
+            span,
+        } in pairs
+        {
+            if self.is_trigger(instruction) {
+                self.checks.secret_name(place_at(instruction, *span), name);
+            }
             let value = match (self.inputs.options.build_args.get(name), default) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => Some(self.expand(instruction, default)?.text),
@@ -127,7 +167,7 @@ impl Evaluator<'_, '_> {
                     .as_ref()
                     .map_or_else(|| name.clone(), |value| format!("{name}={value}")),
             );
-            self.state.build_args.push((name.clone(), value));
+            self.state.build_args.declare(name, value);
         }
         Ok(words.join(" "))
     }
@@ -160,7 +200,7 @@ impl Evaluator<'_, '_> {
     }
 
     fn cmd(&mut self, instruction: &Instruction, command: &CommandLine) -> String {
-        self.state.has_cmd = true;
+        self.counts_once(instruction, "CMD");
         let words = self.command_words(instruction, "CMD", command);
         self.state.image.config.args_escaped = true;
         self.state.image.config.cmd.clone_from(&words);
@@ -168,16 +208,29 @@ impl Evaluator<'_, '_> {
     }
 
     fn entrypoint(&mut self, instruction: &Instruction, command: &CommandLine) -> String {
+        self.counts_once(instruction, "ENTRYPOINT");
         let words = self.command_words(instruction, "ENTRYPOINT", command);
         self.state.image.config.entrypoint.clone_from(&words);
         // A CMD of the base was meant for the base's entrypoint.
-        if !self.state.has_cmd {
+        if !self.state.once.contains_key("CMD") {
             self.state.image.config.cmd.clear();
         }
         format!("ENTRYPOINT {}", history::quoted_list(&words))
     }
 
-    fn healthcheck(&mut self, check: &Healthcheck) -> String {
+    /// Notes an instruction of which only the last in a stage has an effect.
+    fn counts_once(&mut self, instruction: &Instruction, keyword: &'static str) {
+        let start = instruction.span.start;
+        let word = Span::new(start, (start + keyword.len()).min(instruction.span.end));
+        let place = (word, instruction.lines);
+        if let Some(earlier) = self.state.once.insert(keyword, place) {
+            self.checks
+                .replaced(earlier, keyword, &instruction.comments);
+        }
+    }
+
+    fn healthcheck(&mut self, instruction: &Instruction, check: &Healthcheck) -> String {
+        self.counts_once(instruction, "HEALTHCHECK");
         let config = match check {
             Healthcheck::None => HealthcheckConfig {
                 test: vec!["NONE".to_owned()],
@@ -255,6 +308,12 @@ impl Evaluator<'_, '_> {
                     self.checks
                         .warn_mendable("ExposeInvalidFormat", place, message, edit);
                 }
+                // In the list, in the history and perhaps in the config.
+                self.budget.take(
+                    ports.count() * 3 * ENTRY,
+                    instruction.span,
+                    instruction.lines,
+                )?;
                 keys.extend(ports.keys());
             }
         }

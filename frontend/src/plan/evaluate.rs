@@ -4,6 +4,7 @@
 //! [`super::run`]. Here is what they share: expansion, titles, steps, and the start of a stage.
 
 use super::Inputs;
+use super::budget::{self, Budget};
 use super::checks::{Checks, Place};
 use super::global::{GlobalScope, expansion_error};
 use super::history;
@@ -11,7 +12,7 @@ use super::reach::{StageInstruction, image_request};
 use super::stage::StageState;
 use super::steps::Steps;
 use super::table::{FromName, Origin, StageHead, StageTable};
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Errors, Found, MOST_ERRORS};
 use crate::graph::{
     Copy, CopySource, ImageReference, Input, Operation, StageIndex, Step, StepIndex, Unpack,
 };
@@ -23,6 +24,9 @@ use crate::word::{self, Escapes, Expansion, Mode, Quotes};
 /// ARGs that steer the builder and never become variables.
 pub(super) const SILENT_ARGS: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
+/// Warnings after which names are no longer compared with what was meant: nobody reads so many.
+const MAX_SUGGESTIONS: usize = 1_000;
+
 /// Evaluates one stage.
 pub(super) struct Evaluator<'a, 'b> {
     pub(super) inputs: Inputs<'a>,
@@ -30,9 +34,17 @@ pub(super) struct Evaluator<'a, 'b> {
     pub(super) global: &'b GlobalScope,
     pub(super) checks: &'b mut Checks,
     pub(super) state: StageState,
+    pub(super) budget: &'b mut Budget,
     finished: &'b [Option<StageState>],
     steps: &'b mut Steps,
     index: usize,
+}
+
+/// What all stages add to.
+pub(super) struct Shared<'b> {
+    pub(super) steps: &'b mut Steps,
+    pub(super) checks: &'b mut Checks,
+    pub(super) budget: &'b mut Budget,
 }
 
 impl<'a, 'b> Evaluator<'a, 'b> {
@@ -41,10 +53,14 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         table: &'b StageTable<'a>,
         global: &'b GlobalScope,
         finished: &'b [Option<StageState>],
-        steps: &'b mut Steps,
-        checks: &'b mut Checks,
+        shared: Shared<'b>,
         index: usize,
-    ) -> Self {
+    ) -> Result<Self, Diagnostic> {
+        let Shared {
+            steps,
+            checks,
+            budget,
+        } = shared;
         let inputs = table.inputs;
         let state = StageState::on_empty(None, inputs.target_platform().clone());
         let mut evaluator = Self {
@@ -53,20 +69,24 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             global,
             checks,
             state,
+            budget,
             finished,
             steps,
             index,
         };
         evaluator.state = evaluator.base_state();
-        evaluator
+        let from = evaluator.head().stage;
+        let size = evaluator.state.size();
+        evaluator.budget.take(size, from.span, from.lines)?;
+        Ok(evaluator)
     }
 
-    /// Applies the instructions. Behind one that is wrong the others are still judged, as far as they can be.
+    /// Applies the instructions; the error is that the budget is spent. Behind one that is wrong the others are still judged, as far as they can be.
     pub(super) fn run(
         mut self,
         instructions: &[StageInstruction<'_>],
         found: &mut Found,
-    ) -> StageState {
+    ) -> Result<StageState, Diagnostic> {
         // A trigger that could not be read may have set something.
         self.state.is_certain &= !found.has(self.head().stage.lines);
         for planned in instructions {
@@ -77,6 +97,12 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 continue;
             };
             let lines = planned.instruction.lines;
+            if let Some(spent) = errors.iter().find(|error| error.code == budget::SPENT) {
+                return Err(spent.clone());
+            }
+            if found.0.len() >= MOST_ERRORS {
+                break;
+            }
             if !self.may_follow(planned, &errors, found) {
                 let errors = errors.map(|error| error.within(lines));
                 found.or_default::<()>(Err(errors));
@@ -87,7 +113,7 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 InstructionKind::Env(_) | InstructionKind::Arg(_) | InstructionKind::Workdir(_)
             );
         }
-        self.state
+        Ok(self.state)
     }
 
     /// Whether what is wrong with an instruction may come from another error.
@@ -110,7 +136,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             || !self.state.is_certain && !is_of_the_text && has_variables()
     }
 
-    fn head(&self) -> &'b StageHead<'a> {
+    /// What the stage's FROM says.
+    pub(super) fn head(&self) -> &'b StageHead<'a> {
         &self.table.heads[self.index]
     }
 
@@ -131,7 +158,9 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             Origin::Scratch => StageState::on_empty(None, target.clone()),
             Origin::Files(name) => {
                 let step = self.files_step(name, &platform);
-                StageState::on_empty(Some(step), platform)
+                let mut state = StageState::on_empty(Some(step), platform);
+                state.context_base = Some(name.clone());
+                state
             }
             Origin::Image(reference) => self.image_state(reference, platform),
         }
@@ -328,18 +357,18 @@ impl<'a, 'b> Evaluator<'a, 'b> {
     ) -> Result<Expansion, Diagnostic> {
         let expansion = word::expand_with(text, mode, &self.state.variables)
             .map_err(|error| expansion_error(self.inputs, instruction.span, text, &error))?;
+        self.budget
+            .take(expansion.text.len(), instruction.span, instruction.lines)?;
         for name in &expansion.unmatched {
             // The base may have set it.
-            let is_declared = !self.state.is_certain
-                || self
-                    .state
-                    .build_args
-                    .iter()
-                    .any(|(declared, _)| declared == name);
+            let is_declared = !self.state.is_certain || self.state.build_args.has(name);
             if !is_declared && !SILENT_ARGS.contains(&name.as_str()) {
-                let known = crate::suggest::closest(name, self.state.variables.names());
-                let span = self.inputs.place_of_variable(instruction.span, name);
-                let place = Place::from(instruction).at(span);
+                let names = self.state.variables.names();
+                let known = (self.checks.count() < MAX_SUGGESTIONS)
+                    .then(|| crate::suggest::closest(name, names))
+                    .flatten();
+                let word = self.inputs.place_of(instruction.span, text);
+                let place = Place::from(instruction).at(self.inputs.place_of_variable(word, name));
                 self.checks.undefined_variable(place, name, known);
             }
         }

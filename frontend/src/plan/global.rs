@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inputs;
+use super::budget::Budget;
 use super::checks::{Checks, Place};
 use super::variables::Variables;
 use crate::diagnostic::{Diagnostic, Found, MOST_ERRORS};
@@ -28,16 +29,17 @@ pub(super) struct GlobalScope {
 
 impl GlobalScope {
     /// Evaluates the ARGs before the first FROM.
-    pub(super) fn new(inputs: Inputs<'_>, checks: &mut Checks, found: &mut Found) -> Self {
+    pub(super) fn new(
+        inputs: Inputs<'_>,
+        checks: &mut Checks,
+        budget: &mut Budget,
+        found: &mut Found,
+    ) -> Self {
         let platform_args = platform_args(inputs);
-        check_default_bases(inputs, &platform_args, checks);
+        check_default_bases(inputs, &platform_args, checks, budget);
         let mut errors = Vec::new();
-        let variables = declare(
-            inputs,
-            platform_args,
-            &inputs.options.build_args,
-            &mut errors,
-        );
+        let build_args = &inputs.options.build_args;
+        let variables = declare(inputs, platform_args, build_args, budget, &mut errors);
         let mut declared: BTreeSet<String> = variables.names().map(str::to_owned).collect();
         for pairs in inputs.program.global_args.iter().filter_map(args_of) {
             declared.extend(pairs.iter().map(|pair| pair.name.clone()));
@@ -223,6 +225,7 @@ fn declare(
     inputs: Inputs<'_>,
     mut variables: Variables,
     build_args: &BTreeMap<String, String>,
+    budget: &mut Budget,
     errors: &mut Vec<(String, Diagnostic)>,
 ) -> Variables {
     for instruction in &inputs.program.global_args {
@@ -230,12 +233,21 @@ fn declare(
             if let Some(value) = build_args.get(&pair.name) {
                 variables.set(&pair.name, value);
             } else if let Some(default) = &pair.default {
-                match word::expand(default, inputs.program.escape, &variables) {
+                let value = word::expand(default, inputs.program.escape, &variables)
+                    .map_err(|error| {
+                        expansion_error(inputs, instruction.span, default, &error)
+                            .within(instruction.lines)
+                    })
+                    .and_then(|value| {
+                        budget.take(value.text.len(), instruction.span, instruction.lines)?;
+                        Ok(value)
+                    });
+                match value {
                     Ok(value) => variables.set(&pair.name, &value.text),
-                    Err(error) => {
-                        let error = expansion_error(inputs, instruction.span, default, &error);
-                        errors.push((pair.name.clone(), error.within(instruction.lines)));
+                    Err(error) if errors.len() < MOST_ERRORS => {
+                        errors.push((pair.name.clone(), error));
                     }
+                    Err(_) => return variables,
                 }
             }
         }
@@ -244,10 +256,15 @@ fn declare(
 }
 
 /// `InvalidDefaultArgInFrom`: a file should build without any build arg.
-fn check_default_bases(inputs: Inputs<'_>, platform_args: &Variables, checks: &mut Checks) {
+fn check_default_bases(
+    inputs: Inputs<'_>,
+    platform_args: &Variables,
+    checks: &mut Checks,
+    budget: &mut Budget,
+) {
     let mut errors = Vec::new();
     let none = BTreeMap::new();
-    let variables = declare(inputs, platform_args.clone(), &none, &mut errors);
+    let variables = declare(inputs, platform_args.clone(), &none, budget, &mut errors);
     // An error here comes up again when the build's own args are used.
     if !errors.is_empty() {
         return;

@@ -3,11 +3,10 @@
 //! Tools show and compare these texts, so their shape is the reference builder's to the byte: Go's way to print lists,
 //! quoted strings and durations included.
 
-use std::collections::HashSet;
-
-use super::variables::Variables;
-use crate::graph::{PlannedHistory, StepIndex};
+use super::variables::{BuildArgs, Variables};
+use crate::graph::{Input, Operation, PlannedHistory, Step, StepIndex};
 use crate::image_config::{HealthcheckConfig, HistoryEntry};
+use crate::letters;
 
 /// What the reference puts into `comment`; tools recognise its images by it.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -37,28 +36,54 @@ fn new_entry(created_by: String, step: Option<StepIndex>) -> PlannedHistory {
     PlannedHistory::New { entry, step }
 }
 
-/// `RUN |2 A=1 B= /bin/sh -c text`: build args in the order of their first declaration, with current values.
-pub(super) fn run_text(
-    argv: &[String],
-    build_args: &[(String, Option<String>)],
-    variables: &Variables,
-) -> String {
-    let mut seen = HashSet::new();
-    let names = build_args.iter().map(|(name, _)| name.as_str());
-    let names: Vec<&str> = names.filter(|name| seen.insert(*name)).collect();
-    let mut parts = Vec::new();
-    if !names.is_empty() {
-        parts.push(format!("|{}", names.len()));
-    }
-    for name in names {
-        let declared = || {
-            build_args
-                .iter()
-                .rev()
-                .find(|(other, _)| other == name)
-                .and_then(|(_, value)| value.as_deref())
+/// The entry that is missing when a directory is the base: it has a layer, but nobody wrote an instruction for it.
+///
+/// As in the reference the others move down by one layer, and the last layer is told of by the name of its step. In
+/// that name the directory has no number of its own.
+pub(super) fn missing_entry(
+    steps: &[Step],
+    target: StepIndex,
+    context: &str,
+    has_one_stage: bool,
+) -> PlannedHistory {
+    let step = &steps[target.0];
+    let is_directory = |step: &Step| {
+        step.parent.is_none()
+            && matches!(&step.operation, Operation::Copy(copy) if copy.from == Input::NamedContext(context.to_owned()))
+    };
+    let created_by = if is_directory(step) {
+        format!("[context {context}] load from client")
+    } else {
+        let of_stage = |other: &&Step| other.stage == step.stage;
+        let begins_here = steps.iter().filter(of_stage).any(is_directory);
+        let number = step.number - usize::from(begins_here);
+        let stage = match (&step.stage_name, has_one_stage) {
+            (_, true) => String::new(),
+            (Some(name), false) => format!("{name} "),
+            (None, false) => format!("stage-{} ", step.stage.0),
         };
-        let value = variables.get(name).or_else(declared).unwrap_or_default();
+        let width = step.of.to_string().len();
+        format!("[{stage}{number:width$}/{}] {}", step.of, step.title)
+    };
+    let entry = HistoryEntry {
+        created_by,
+        comment: "buildkit.exporter.image.v0".to_owned(),
+        ..HistoryEntry::default()
+    };
+    PlannedHistory::New {
+        entry,
+        step: Some(target),
+    }
+}
+
+/// `RUN |2 A=1 B= /bin/sh -c text`: build args in the order of their first declaration, with current values.
+pub(super) fn run_text(argv: &[String], build_args: &BuildArgs, variables: &Variables) -> String {
+    let mut parts = Vec::new();
+    if !build_args.list().is_empty() {
+        parts.push(format!("|{}", build_args.list().len()));
+    }
+    for (name, value) in build_args.list() {
+        let value = variables.get(name).or(value.as_deref()).unwrap_or_default();
         parts.push(format!("{name}={value}"));
     }
     parts.extend(argv.iter().cloned());
@@ -90,7 +115,7 @@ fn quote(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            character if is_printable(character) => quoted.push(character),
+            character if letters::is_printable(character) => quoted.push(character),
             character => {
                 let number = u32::from(character);
                 let (letter, width) = match number {
@@ -106,15 +131,6 @@ fn quote(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// Go's `unicode.IsPrint` but for unassigned characters, which the standard library can't tell.
-fn is_printable(character: char) -> bool {
-    let is_format = matches!(character,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e000}'..='\u{f8ff}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{e007f}' | '\u{f0000}'..);
-    character == ' ' || !(character.is_control() || character.is_whitespace() || is_format)
 }
 
 /// `{Test:[CMD a] Interval:5s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}`
@@ -209,9 +225,12 @@ mod tests {
             ("C", None),
             ("A", Some("2")),
         ];
-        let args = args.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        let mut declared = BuildArgs::default();
+        for (name, value) in args {
+            declared.declare(name, value.map(str::to_owned));
+        }
         assert_eq!(
-            run_text(&["x".to_owned()], &args, &variables),
+            run_text(&["x".to_owned()], &declared, &variables),
             "RUN |3 A=2 B=now C= x"
         );
     }

@@ -1,12 +1,12 @@
 //! Mounts of a RUN: options become targets, inputs and defaults.
 
 use super::evaluate::Evaluator;
-use super::mount_options::{MountOptions, MountType, ReadError};
 use super::reach::mount_source;
 use super::table::{FromKind, FromName};
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::graph::{Input, Mount, MountKind};
 use crate::instruction::Instruction;
+use crate::mount_options::{MountOptions, MountType, ReadError};
 use crate::path;
 
 impl Evaluator<'_, '_> {
@@ -53,7 +53,7 @@ impl Evaluator<'_, '_> {
             MountType::Secret => self.secret(options),
             MountType::Ssh => {
                 *agents += 1;
-                self.ssh(options, *agents - 1)
+                self.ssh(instruction, record, options, *agents - 1)?
             }
             MountType::Bind | MountType::Cache | MountType::Tmpfs => {
                 self.directory_mount(instruction, record, options, from)?
@@ -110,6 +110,7 @@ impl Evaluator<'_, '_> {
             return Err(error.with_help("give it a target below `/`"));
         }
         let source = path::clean(&format!("/{}", options.source));
+        let is_read_only = options.is_read_only();
         let kind = match options.kind {
             MountType::Cache => {
                 let id = if options.id.is_empty() {
@@ -125,7 +126,7 @@ impl Evaluator<'_, '_> {
                 MountKind::Cache {
                     id: format!("{}/{id}", namespace.map_or("", String::as_str)),
                     sharing: options.sharing.unwrap_or_default(),
-                    is_read_only: options.is_read_only.unwrap_or(false),
+                    is_read_only,
                     from: from.unwrap_or(Input::Empty),
                     source,
                     uid: options.uid.unwrap_or(0),
@@ -135,12 +136,12 @@ impl Evaluator<'_, '_> {
             }
             MountType::Tmpfs => MountKind::Tmpfs {
                 size: Some(options.size).filter(|size| *size > 0),
-                is_read_only: options.is_read_only.unwrap_or(false),
+                is_read_only,
             },
             MountType::Bind | MountType::Secret | MountType::Ssh => MountKind::Bind {
                 from: from.unwrap_or(Input::Context),
                 source,
-                is_read_only: options.is_read_only.unwrap_or(true),
+                is_read_only,
             },
         };
         Ok(Mount { target, kind })
@@ -173,7 +174,18 @@ impl Evaluator<'_, '_> {
         Mount { target, kind }
     }
 
-    fn ssh(&self, options: MountOptions, number: usize) -> Mount {
+    fn ssh(
+        &self,
+        instruction: &Instruction,
+        record: &str,
+        options: MountOptions,
+        number: usize,
+    ) -> Result<Mount, Diagnostic> {
+        if !options.source.is_empty() {
+            let message = "a ssh mount has no option `source`".to_owned();
+            let error = self.option_error(instruction, record, "source", message);
+            return Err(error.with_help("say which agent with `id=name`"));
+        }
         let target = match &options.target[..] {
             "" => format!("/run/buildkit/ssh_agent.{number}"),
             target => path::resolve(&self.state.directory(), target),
@@ -189,6 +201,6 @@ impl Evaluator<'_, '_> {
             gid: options.gid.unwrap_or(0),
             mode: options.mode.unwrap_or(0o600),
         };
-        Mount { target, kind }
+        Ok(Mount { target, kind })
     }
 }

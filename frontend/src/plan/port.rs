@@ -55,6 +55,11 @@ impl Ports {
         self.protocol != self.protocol.to_lowercase()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+
     /// Keys for the config: `80/tcp`.
     pub(super) fn keys(&self) -> impl Iterator<Item = String> {
         let protocol = self.protocol.to_lowercase();

@@ -57,15 +57,28 @@ pub(super) fn prune(
     (steps, target.map(moved), history)
 }
 
-fn needs(step: &Step) -> Vec<StepIndex> {
-    let mut operation = step.operation.clone();
-    let inputs = inputs_mut(&mut operation)
-        .into_iter()
-        .filter_map(|input| match input {
-            Input::Step(index) => Some(*index),
-            Input::Context | Input::NamedContext(_) | Input::Empty => None,
-        });
-    step.parent.into_iter().chain(inputs).collect()
+fn needs(step: &Step) -> impl Iterator<Item = StepIndex> {
+    let inputs = inputs(&step.operation).into_iter();
+    let steps = inputs.filter_map(|input| match input {
+        Input::Step(index) => Some(*index),
+        Input::Context | Input::NamedContext(_) | Input::Empty => None,
+    });
+    step.parent.into_iter().chain(steps)
+}
+
+fn inputs(operation: &Operation) -> Vec<&Input> {
+    match operation {
+        Operation::Copy(copy) => vec![&copy.from],
+        Operation::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                MountKind::Bind { from, .. } | MountKind::Cache { from, .. } => Some(from),
+                MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+            })
+            .collect(),
+        Operation::Image(_) | Operation::Workdir { .. } => Vec::new(),
+    }
 }
 
 fn inputs_mut(operation: &mut Operation) -> Vec<&mut Input> {

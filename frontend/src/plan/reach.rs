@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::table::{FromKind, FromName, Origin, StageHead, StageTable};
+use crate::ast::MAX_INSTRUCTIONS;
 use crate::csv;
 use crate::diagnostic::Found;
 use crate::graph::ImageRequest;
@@ -36,6 +37,7 @@ impl<'a> Reach<'a> {
         };
         let mut unknown = BTreeSet::new();
         let mut open = vec![target];
+        let mut fired = 0;
         if table.inputs.options.checks_all_stages {
             open.extend((0..table.heads.len()).rev());
         }
@@ -45,6 +47,15 @@ impl<'a> Reach<'a> {
             }
             let head = &table.heads[index];
             let mut instructions = fired_triggers(table, head, &mut unknown, found);
+            fired += instructions.len();
+            if fired > MAX_INSTRUCTIONS {
+                let message = format!("more than {MAX_INSTRUCTIONS} ONBUILD triggers fire");
+                let error = super::error("too-many-instructions", head.stage.base_span, message)
+                    .within(head.stage.lines)
+                    .with_help("build on this base in fewer stages");
+                found.0.push(error);
+                break;
+            }
             if !head.is_replaced {
                 let own = head.stage.instructions.iter();
                 instructions.extend(own.map(|own| StageInstruction {

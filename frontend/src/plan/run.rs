@@ -30,6 +30,9 @@ impl Evaluator<'_, '_> {
         let (argv, scripts) = self.command(run);
         let mounts = self.mounts(instruction, &run.mounts)?;
         let title = self.run_title(planned, run);
+        let repeated = self.state.variables.size() + self.state.build_args.size();
+        self.budget
+            .take(repeated, instruction.span, instruction.lines)?;
         let text = history::run_text(&argv, &self.state.build_args, &self.state.variables);
         let mut environment = self.state.variables.pairs().to_vec();
         let socket = mounts.iter().find_map(|mount| match mount.kind {
@@ -63,6 +66,7 @@ impl Evaluator<'_, '_> {
             mounts: sorted,
             hostname: build_args
                 .get("BUILDKIT_SANDBOX_HOSTNAME")
+                .filter(|name| !name.is_empty())
                 .map_or(HOSTNAME, String::as_str)
                 .to_owned(),
             devices: run.devices.clone(),

@@ -1,12 +1,14 @@
 //! What is known about a stage while its instructions are evaluated.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use super::variables::Variables;
+use super::budget::ENTRY;
+use super::variables::{BuildArgs, Variables};
 use crate::graph::{BuildArgument, PlannedHistory, StepIndex};
 use crate::image_config::ImageConfig;
 use crate::path;
 use crate::platform::Platform;
+use crate::source::{Lines, Span};
 
 /// The search path of an image that names none; the reference's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,12 +37,17 @@ pub(super) struct StageState {
     /// What words and RUN steps see: the config's environment and the ARGs with a value.
     pub(super) variables: Variables,
     /// Declared ARGs in order, with the value they had then.
-    pub(super) build_args: Vec<(String, Option<String>)>,
+    pub(super) build_args: BuildArgs,
+    /// Where each variable stands in the config's environment.
+    env_places: HashMap<String, usize>,
     pub(super) platform: Platform,
+    /// The named context whose files are the lowest layer: no instruction made that one, so no history tells of it.
+    pub(super) context_base: Option<String>,
     /// A WORKDIR stood in this stage or one it is built on.
     pub(super) has_workdir: bool,
-    /// A CMD stood in this stage: an ENTRYPOINT does not drop it.
-    pub(super) has_cmd: bool,
+    /// Where the last of the instructions stands that count once in a stage. While there is a CMD, an ENTRYPOINT
+    /// does not drop it.
+    pub(super) once: HashMap<&'static str, (Span, Lines)>,
     /// The ARGs of this stage that are not only handed on from the global scope.
     pub(super) arguments: Vec<BuildArgument>,
     /// Global ARGs that this stage declares without a default.
@@ -99,17 +106,21 @@ impl StageState {
             image,
             history,
             variables: Variables::default(),
-            build_args: Vec::new(),
+            build_args: BuildArgs::default(),
+            env_places: HashMap::new(),
             platform,
+            context_base: None,
             has_workdir: false,
-            has_cmd: false,
+            once: HashMap::new(),
             arguments: Vec::new(),
             global_arguments: BTreeSet::new(),
             is_certain: true,
         };
         state.complete_config();
-        for (name, value) in state.image.config.variables() {
+        for (place, (name, value)) in state.image.config.variables().enumerate() {
             state.variables.set(name, value);
+            // Of equal names the first is the one that is changed.
+            state.env_places.entry(name.to_owned()).or_insert(place);
         }
         state
     }
@@ -118,13 +129,46 @@ impl StageState {
     pub(super) fn child(&self) -> Self {
         let mut child = self.clone();
         child.image.config.on_build.clear();
-        child.has_cmd = false;
+        child.once.clear();
         child.arguments.clear();
         child.global_arguments.clear();
         for (name, value) in child.image.config.variables() {
             child.variables.set(name, value);
         }
         child
+    }
+
+    /// Sets a variable of the config: in place if the name exists, else at the end.
+    pub(super) fn set_env(&mut self, name: &str, value: &str) {
+        let env = &mut self.image.config.env;
+        let pair = format!("{name}={value}");
+        if let Some(&place) = self.env_places.get(name) {
+            env[place] = pair;
+        } else {
+            self.env_places.insert(name.to_owned(), env.len());
+            env.push(pair);
+        }
+    }
+
+    /// About how many bytes a copy of the state takes.
+    pub(super) fn size(&self) -> usize {
+        let config = &self.image.config;
+        let texts = |texts: &mut dyn Iterator<Item = &String>| -> usize {
+            texts.map(|text| text.len() + ENTRY).sum()
+        };
+        let history = self.history.iter().map(|entry| match entry {
+            PlannedHistory::Inherited(entry) | PlannedHistory::New { entry, .. } => {
+                entry.created_by.len() + 2 * ENTRY
+            }
+        });
+        2 * self.variables.size()
+            + self.build_args.size()
+            + texts(&mut config.env.iter())
+            + texts(&mut config.labels.keys())
+            + texts(&mut config.labels.values())
+            + texts(&mut config.volumes.iter())
+            + texts(&mut config.exposed_ports.iter())
+            + history.sum::<usize>()
     }
 
     fn complete_config(&mut self) {

@@ -11,6 +11,7 @@ use super::reach::sources_of;
 use crate::diagnostic::{Diagnostic, Found};
 use crate::graph::{ImageReference, NamedContext};
 use crate::instruction::{Instruction, Stage};
+use crate::letters;
 use crate::platform::Platform;
 use crate::reference::{Reference, ReferenceError};
 use crate::source::Span;
@@ -144,7 +145,14 @@ impl<'a> StageTable<'a> {
             .and_then(|name| self.context(name, platform.as_ref()));
         let is_replaced = replaced.is_some();
         let base = match (replaced, self.by_name.get(base.as_str())) {
-            (Some(origin), _) => origin,
+            (Some(origin), earlier) => {
+                // The base is not used then, but it has to be one.
+                if earlier.is_none() {
+                    self.outside(base, stage.base_span, platform.as_ref())
+                        .map_err(blame_variable)?;
+                }
+                origin
+            }
             (None, Some(&earlier)) => Origin::Stage(earlier),
             (None, None) => self
                 .outside(base, stage.base_span, platform.as_ref())
@@ -219,7 +227,7 @@ impl<'a> StageTable<'a> {
                 .context(name, platform)
                 .unwrap_or_else(|| Origin::Image(ImageReference::Name(name.to_owned())))),
             Err(error) => {
-                let is_stage = self.by_name.contains_key(name.to_lowercase().as_str());
+                let is_stage = self.by_name.contains_key(letters::lower(name).as_str());
                 let known = closest(name, self.names().chain(COMMON_IMAGES.iter().copied()));
                 let diagnostic = super::error("invalid-image-name", span, error.to_string());
                 Err(match (error, known) {
@@ -263,7 +271,7 @@ impl<'a> StageTable<'a> {
         let Some(target) = &self.inputs.options.target else {
             return Ok(self.heads.len() - 1);
         };
-        if let Some(&index) = self.by_name.get(target.to_lowercase().as_str()) {
+        if let Some(&index) = self.by_name.get(letters::lower(target).as_str()) {
             return Ok(index);
         }
         let names: Vec<&str> = self.names().collect();
@@ -285,9 +293,10 @@ impl<'a> StageTable<'a> {
         from: FromName<'_>,
     ) -> Result<Origin, Diagnostic> {
         let FromName { name, kind } = from;
-        let span = self.place_of_from(instruction, from);
+        // Looked for only when there is something to say: an instruction may have a great many mounts.
+        let span = || self.place_of_from(instruction, from);
         let error =
-            |code, message: String| super::error(code, span, message).within(instruction.lines);
+            |code, message: String| super::error(code, span(), message).within(instruction.lines);
         if kind == FromKind::Copy {
             let expanded = word::expand(name, self.inputs.program.escape, &());
             if expanded.is_ok_and(|expanded| expanded.text != name) || name.contains('$') {
@@ -316,11 +325,15 @@ impl<'a> StageTable<'a> {
                 });
             }
         }
-        match self.by_name.get(name.to_lowercase().as_str()) {
+        match self.by_name.get(letters::lower(name).as_str()) {
             Some(&index) => Ok(Origin::Stage(index)),
-            None => self
-                .outside(name, span, None)
-                .map_err(|error| error.within(instruction.lines)),
+            None => self.outside(name, Span::default(), None).map_err(|error| {
+                let error = error.within(instruction.lines);
+                Diagnostic {
+                    span: span(),
+                    ..error
+                }
+            }),
         }
     }
 

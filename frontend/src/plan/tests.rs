@@ -1,5 +1,6 @@
 //! Small files and the graphs they make.
 
+mod agreement;
 mod refusals;
 
 use std::collections::BTreeMap;
@@ -261,7 +262,7 @@ fn named_contexts_replace() {
     );
     assert_eq!(
         (copy_of(&files, 0).destination.as_str(), files.history.len()),
-        ("/", 1)
+        ("/", 2)
     );
     let stage = Case::new("FROM a AS b\nRUN dropped\nFROM b\nRUN kept\n")
         .context(

@@ -1,6 +1,6 @@
 //! Why a word can't be expanded, and what to do about it.
 
-use super::MAX_NESTING;
+use super::{MAX_EXPANSION, MAX_NESTING};
 
 /// Why a word can't be expanded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,17 @@ pub enum WordError {
     /// Substitutions inside substitutions beyond [`MAX_NESTING`].
     #[error("substitutions are nested more than {MAX_NESTING} deep")]
     TooDeep,
+    /// Beyond [`MAX_EXPANSION`].
+    #[error("it becomes longer than {MAX_EXPANSION} bytes")]
+    TooLong,
+    /// A pattern and a value that would take too long to match.
+    #[error("the pattern `{start}…` is too long to be matched with a value of {value} bytes")]
+    TooMuchToMatch {
+        /// The first characters of the pattern.
+        start: String,
+        /// Length of the value.
+        value: usize,
+    },
 }
 
 impl WordError {
@@ -69,7 +80,7 @@ impl WordError {
                 Some("put the escape character before `$` to mean a dollar sign")
             }
             Self::Required { .. } => Some("pass it with --build-arg, or give the ARG a default"),
-            Self::TooDeep => None,
+            Self::TooDeep | Self::TooLong | Self::TooMuchToMatch { .. } => None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Matching simulates all ways at once instead of backtracking, so a hostile pattern costs its length times the
 //! value's, never more. `*` and `?` do not match a newline.
 
-use super::WordError;
+use super::{WordError, check_length};
+use crate::letters::{is_digit, is_letter};
 
 /// One element of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ enum Token {
 pub(super) struct Pattern {
     tokens: Vec<Token>,
 }
+
+/// Characters of a pattern times bytes of a value: a second's work at most.
+const MAX_EFFORT: usize = 1 << 28;
 
 /// No way of matching has reached this place.
 const NOWHERE: usize = usize::MAX;
@@ -46,6 +50,22 @@ impl Pattern {
             });
         }
         Ok(Self { tokens })
+    }
+
+    /// Refuses a pattern that would take too long on this value.
+    pub(super) fn check_effort(&self, value: &str) -> Result<(), WordError> {
+        if self.tokens.len().saturating_mul(value.len()) <= MAX_EFFORT {
+            return Ok(());
+        }
+        let start = self.tokens.iter().take(20).map(|token| match token {
+            Token::Literal(char) => *char,
+            Token::AnyChar => '?',
+            Token::AnyRun => '*',
+        });
+        Err(WordError::TooMuchToMatch {
+            start: start.collect(),
+            value: value.len(),
+        })
     }
 
     /// The value without the shortest or longest prefix that matches.
@@ -80,7 +100,7 @@ impl Pattern {
     }
 
     /// Replaces all matches; `$0` and its like in the replacement mean what they mean in Go's `regexp` templates.
-    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> String {
+    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> Result<String, WordError> {
         let mut result = String::new();
         let mut copied = 0;
         let mut position = 0;
@@ -92,6 +112,7 @@ impl Pattern {
             // An empty match right behind another match does not count.
             if end > copied || start == 0 {
                 push_template(&mut result, replacement, &value[start..end]);
+                check_length(result.len())?;
             }
             copied = end;
             let step = value[position..].chars().next().map_or(1, char::len_utf8);
@@ -102,7 +123,7 @@ impl Pattern {
             };
         }
         result.push_str(value.get(copied..).unwrap_or_default());
-        result
+        Ok(result)
     }
 
     /// Where the shortest or longest match from the front ends; 0 without a match. `chars` come with the offset
@@ -203,7 +224,7 @@ fn push_template(result: &mut String, template: &str, matched: &str) {
             .strip_prefix('{')
             .map_or((false, rest), |inner| (true, inner));
         let length = inner
-            .find(|char: char| !char.is_alphanumeric() && char != '_')
+            .find(|char: char| !(is_letter(char) || is_digit(char) || char == '_'))
             .unwrap_or(inner.len());
         let (name, behind) = inner.split_at(length);
         let behind = if is_braced {
@@ -275,8 +296,8 @@ mod tests {
                 "{text} in {value}"
             );
             assert_eq!(
-                pattern(text).replace_all(value, replacement),
-                all,
+                pattern(text).replace_all(value, replacement).as_deref(),
+                Ok(all),
                 "{text} in {value}"
             );
         }

@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use super::{Environment, Escapes, Expander, MAX_NESTING, Stop, Unset, WordError};
+use crate::letters::{is_digit, is_letter};
 
 impl<'a, E: Environment + ?Sized> Expander<'a, E> {
     /// What stands for the substitution at the front, which begins with `$`.
@@ -89,6 +90,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
                 };
                 let pattern = Pattern::new(pattern)?;
                 let value = value.unwrap_or_default();
+                pattern.check_effort(value)?;
                 let kept = if modifier == '#' {
                     pattern.without_prefix(value, is_longest)
                 } else {
@@ -114,11 +116,12 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         }
         let pattern = Pattern::new(&pattern)?;
         let value = value.unwrap_or_default();
-        Ok(if replaces_all {
+        pattern.check_effort(value)?;
+        if replaces_all {
             pattern.replace_all(value, &replacement)
         } else {
-            pattern.replace_first(value, &replacement)
-        })
+            Ok(pattern.replace_first(value, &replacement))
+        }
     }
 
     /// Expands the text up to `stop`, with its own rule for escapes.
@@ -154,9 +157,9 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         let end_of =
             |belongs: fn(char) -> bool| text.find(|char| !belongs(char)).unwrap_or(text.len());
         let length = match self.peek() {
-            Some(first) if first.is_numeric() => end_of(char::is_numeric),
+            Some(first) if is_digit(first) => end_of(is_digit),
             Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => 1,
-            _ => end_of(|char| char.is_alphanumeric() || char == '_'),
+            _ => end_of(|char| is_letter(char) || is_digit(char) || char == '_'),
         };
         let (name, rest) = text.split_at(length);
         self.rest = rest;

@@ -1,32 +1,24 @@
 //! `parser/instructions.jsonl`: every accepted file's typed instructions.
 
-use std::collections::HashMap;
-
 use rbuild_frontend::instruction::{
-    CommandLine, Healthcheck, Heredoc, Instruction, InstructionKind, NameValue, RunInstruction,
-    SourceArgument, Stage, Transfer,
+    ArgPair, CommandLine, Healthcheck, Heredoc, Instruction, InstructionKind, NameValue,
+    RunInstruction, SourceArgument, Stage, Transfer,
 };
 use rbuild_frontend::instructions;
 use rbuild_frontend::source::Source;
 use serde_json::{Map, Value, json};
 
-use super::rows::{Report, rows, text};
+use super::mounts;
+use super::rows::{Report, dockerfile_of, dockerfiles, rows};
 
 #[test]
 fn typed_instructions() {
-    let (Some(cases), Some(programs)) = (
-        rows("parser/cases.jsonl"),
-        rows("parser/instructions.jsonl"),
-    ) else {
+    let (Some(cases), Some(programs)) = (dockerfiles(), rows("parser/instructions.jsonl")) else {
         return;
     };
-    let cases: HashMap<&str, &str> = cases
-        .iter()
-        .map(|row| (text(row, "id"), text(row, "dockerfile")))
-        .collect();
     let mut report = Report::new("parser/instructions.jsonl");
     for row in programs {
-        let dockerfile = cases[text(&row, "id")];
+        let dockerfile = dockerfile_of(&cases, &row);
         let found = match instructions::parse(&Source::new("Dockerfile", dockerfile.as_bytes())) {
             Ok(program) => json!({
                 "meta_args": program.global_args.iter().map(command).collect::<Vec<_>>(),
@@ -39,23 +31,25 @@ fn typed_instructions() {
     report.finish();
 }
 
-/// A row without what the typed step does not know: mounts are evaluated later, comments of ARGs are kept as text.
+/// A row in one shape: absent and null lists mean the same, and so do mounts that can't be read, whatever is wrong.
 fn comparable(row: Value) -> Value {
     let strip = |value: &mut Value| {
         let Some(command) = value.as_object_mut() else {
             return;
         };
-        command.remove("Mounts");
-        command.remove("MountsError");
+        if command.remove("MountsError").is_some() {
+            command.insert("Mounts".into(), json!(mounts::UNREADABLE));
+        }
         for arg in command
             .get_mut("Args")
             .and_then(Value::as_array_mut)
             .into_iter()
             .flatten()
         {
-            arg.as_object_mut().and_then(|arg| arg.remove("DocComment"));
+            arg.as_object_mut()
+                .expect("an ARG's words are objects")
+                .retain(|_, value| !value.is_null());
         }
-        // Absent and null lists mean the same.
         command.retain(|_, value| !value.is_null());
     };
     let Value::Object(mut row) = row else {
@@ -117,10 +111,7 @@ fn command(instruction: &Instruction) -> Value {
             ("AddCommand", fields)
         }
         Kind::Arg(args) => {
-            let args: Vec<_> = args
-                .iter()
-                .map(|arg| json!({ "Key": arg.name, "Value": arg.default }))
-                .collect();
+            let args: Vec<_> = args.iter().map(|arg| self::arg(arg, instruction)).collect();
             ("ArgCommand", object(json!({ "Args": args })))
         }
         Kind::Cmd(line) => ("CmdCommand", command_line(line)),
@@ -157,6 +148,22 @@ fn command(instruction: &Instruction) -> Value {
     };
     let mut fields = fields;
     fields.insert("_type".into(), json!(name));
+    Value::Object(fields)
+}
+
+/// One word of an `ARG`, and what the comment above says of it.
+fn arg(arg: &ArgPair, instruction: &Instruction) -> Value {
+    let comment = instruction.comments.iter().find_map(|comment| {
+        let described = comment.strip_prefix(arg.name.as_str())?.strip_prefix(' ')?;
+        Some(described.to_owned())
+    });
+    let mut fields = object(json!({
+        "Key": arg.name,
+        "DocComment": comment.unwrap_or_default(),
+    }));
+    if let Some(default) = &arg.default {
+        fields.insert("Value".into(), json!(default));
+    }
     Value::Object(fields)
 }
 
@@ -211,6 +218,9 @@ fn run_fields(run: &RunInstruction) -> Map<String, Value> {
         "Security".into(),
         json!(run.security.as_deref().unwrap_or("sandbox")),
     );
+    if !run.mounts.is_empty() {
+        fields.insert("Mounts".into(), mounts::all(&run.mounts));
+    }
     if !run.heredocs.is_empty() {
         let file = |heredoc: &Heredoc| json!({ "Name": heredoc.name, "Data": heredoc.content, "Chomp": heredoc.is_chomped });
         fields.insert("Files".into(), run.heredocs.iter().map(file).collect());

@@ -1,6 +1,6 @@
 //! `parser/cases.jsonl`: a mended file means what it meant, and mending it again changes nothing.
 
-use super::rows::{rows, text};
+use super::rows::{notice, rows, text};
 use super::same::mend_and_check;
 
 #[test]
@@ -13,9 +13,8 @@ fn files_keep_their_meaning() {
         let dockerfile = text(row, "dockerfile");
         mended += usize::from(mend_and_check(dockerfile) != dockerfile);
     }
-    eprintln!(
+    notice(&format!(
         "parser/cases.jsonl: {mended} of {} files were mended",
         rows.len()
-    );
-    assert_ne!(mended, 0, "files of the field have something to mend");
+    ));
 }

@@ -1,21 +1,20 @@
 //! `parser/cases.jsonl`, `ast.jsonl` and `fuzz.jsonl`: accept or reject, phase, lines, and the syntax tree.
 
-use std::collections::HashMap;
-
 use rbuild_frontend::diagnostic::{Diagnostic, Phase};
 use rbuild_frontend::source::{Lines, Source};
 use rbuild_frontend::{ast, instructions};
 use serde_json::{Value, json};
 
 use super::dump;
-use super::rows::{Report, rows, text};
+use super::rows::{Report, dockerfile_of, dockerfiles, notice, root, rows, text};
 
 /// What the reference says about a file.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Accepted {
         escape: String,
-        warnings: usize,
+        /// The texts of the instructions that a blank line stands in.
+        blank_continuations: Vec<String>,
         has_no_stages: bool,
     },
     Rejected {
@@ -28,7 +27,16 @@ fn expected_outcome(row: &Value) -> Outcome {
     if text(row, "expected") == "accepted" {
         return Outcome::Accepted {
             escape: text(row, "escape").to_owned(),
-            warnings: row["warnings"].as_array().map_or(0, Vec::len),
+            blank_continuations: row["warnings"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(|warning| {
+                    let instruction = warning.split_once(": ");
+                    instruction.map_or(warning, |(_, text)| text).to_owned()
+                })
+                .collect(),
             has_no_stages: row["no_stages"] == json!(true),
         };
     }
@@ -51,11 +59,7 @@ fn outcome(source: &Source) -> Outcome {
     match instructions::parse(source) {
         Ok(program) => Outcome::Accepted {
             escape: program.escape.to_string(),
-            warnings: program
-                .warnings
-                .iter()
-                .filter(|warning| warning.code == "NoEmptyContinuation")
-                .count(),
+            blank_continuations: blank_continuations(source),
             has_no_stages: program.stages.is_empty(),
         },
         Err(errors) => Outcome::Rejected {
@@ -63,6 +67,26 @@ fn outcome(source: &Source) -> Outcome {
             lines: reference_lines(source, errors.first()),
         },
     }
+}
+
+/// Joined texts of the instructions that a blank line stands in.
+fn blank_continuations(source: &Source) -> Vec<String> {
+    let file = ast::parse(source).expect("it has been accepted");
+    let lines: Vec<usize> = file
+        .warnings
+        .iter()
+        .map(|warning| source.lines(warning.span).last)
+        .collect();
+    let nodes = file.nodes.iter();
+    // A warning stands on the last of an instruction's continued lines; only heredocs can follow.
+    nodes
+        .filter(|node| {
+            lines
+                .iter()
+                .any(|line| (node.lines.first..=node.lines.last).contains(line))
+        })
+        .map(|node| node.text.clone())
+        .collect()
 }
 
 /// The lines that the reference gives for one of our errors.
@@ -112,7 +136,7 @@ fn fuzz() {
             &outcome(&source(row)),
         );
         if row["nodes"].is_array() {
-            compare_trees(&mut report, row, row);
+            compare_trees(&mut report, text(row, "dockerfile"), row);
         }
     }
     report.finish();
@@ -120,35 +144,65 @@ fn fuzz() {
 
 #[test]
 fn trees() {
-    let (Some(cases), Some(trees)) = (rows("parser/cases.jsonl"), rows("parser/ast.jsonl")) else {
+    let (Some(cases), Some(trees)) = (dockerfiles(), rows("parser/ast.jsonl")) else {
         return;
     };
-    let cases: HashMap<&str, &Value> = cases.iter().map(|row| (text(row, "id"), row)).collect();
     let mut report = Report::new("parser/ast.jsonl");
     for row in &trees {
-        compare_trees(&mut report, cases[text(row, "id")], row);
+        compare_trees(&mut report, dockerfile_of(&cases, row), row);
     }
     report.finish();
 }
 
-fn compare_trees(report: &mut Report, case: &Value, expected: &Value) {
-    let found = match ast::parse(&source(case)) {
-        Ok(file) if file.nodes.iter().any(has_flag_beyond_ascii) => return,
-        Ok(file) => (
-            file.nodes.iter().map(dump::node).collect::<Vec<_>>(),
-            dump::expression(&file.nodes),
-        ),
+fn compare_trees(report: &mut Report, dockerfile: &str, expected: &Value) {
+    let found = match ast::parse(&Source::new("Dockerfile", dockerfile.as_bytes())) {
+        Ok(file) => {
+            let nodes: Vec<_> = file.nodes.iter().map(in_bytes).collect();
+            (
+                nodes.iter().map(dump::node).collect::<Vec<_>>(),
+                dump::expression(&nodes),
+            )
+        }
         Err(errors) => (vec![json!(errors.to_string())], String::new()),
     };
     let nodes = expected["nodes"].as_array().cloned().unwrap_or_default();
     report.compare(
-        text(case, "dockerfile"),
+        dockerfile,
         &(nodes, text(expected, "ast").to_owned()),
         &found,
     );
 }
 
-/// docs/differences.md: the reference reads flags byte by byte.
-fn has_flag_beyond_ascii(node: &ast::Node) -> bool {
-    node.flags.iter().any(|flag| !flag.text.is_ascii())
+/// docs/differences.md: the reference reads flags byte by byte, each byte a character.
+fn in_bytes(node: &ast::Node) -> ast::Node {
+    let mut node = node.clone();
+    for flag in &mut node.flags {
+        flag.text = flag.text.bytes().map(char::from).collect();
+    }
+    if let ast::Arguments::Trigger(trigger) = &mut node.arguments {
+        **trigger = in_bytes(trigger);
+    }
+    node
+}
+
+/// The dumps that the reference keeps for its own tests; a folder without one must be refused.
+#[test]
+fn kept_dumps() {
+    let folder = root().join("parser/buildkit-testfiles");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        notice(&format!("skipped: no corpus folder {}", folder.display()));
+        return;
+    };
+    let mut report = Report::new("parser/buildkit-testfiles");
+    for entry in entries {
+        let folder = entry.unwrap().path();
+        let dockerfile = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
+        let result = std::fs::read_to_string(folder.join("result")).ok();
+        let found = ast::parse(&Source::new("Dockerfile", dockerfile.as_bytes()))
+            .ok()
+            .map(|file| dump::expression(&file.nodes));
+        let expected = result.map(|result| result.trim().to_owned());
+        report.compare(&dockerfile, &expected, &found);
+    }
+    report.finish();
 }

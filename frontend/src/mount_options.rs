@@ -32,17 +32,23 @@ const SHARINGS: &[&str] = &["shared", "private", "locked"];
 
 /// `type=`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum MountType {
+pub enum MountType {
+    /// Files from elsewhere.
     #[default]
     Bind,
+    /// A directory that stays across builds.
     Cache,
+    /// An empty file system in memory.
     Tmpfs,
+    /// A secret's value.
     Secret,
+    /// The socket of an agent.
     Ssh,
 }
 
 impl MountType {
-    fn name(self) -> &'static str {
+    /// The word behind `type=`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bind => "bind",
             Self::Cache => "cache",
@@ -55,33 +61,52 @@ impl MountType {
 
 /// Options as given; empty texts were not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct MountOptions {
-    pub(super) kind: MountType,
-    pub(super) from: String,
-    pub(super) source: String,
-    pub(super) target: String,
-    pub(super) id: String,
-    pub(super) environment: Option<String>,
-    pub(super) is_read_only: Option<bool>,
-    pub(super) is_required: bool,
-    pub(super) size: u64,
-    pub(super) sharing: Option<Sharing>,
-    pub(super) mode: Option<u32>,
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
+pub struct MountOptions {
+    /// `type=`
+    pub kind: MountType,
+    /// `from=`
+    pub from: String,
+    /// `source=`, `src=`
+    pub source: String,
+    /// `target=`, `dst=`, `destination=`
+    pub target: String,
+    /// `id=`
+    pub id: String,
+    /// `env=`
+    pub environment: Option<String>,
+    /// `readonly`, `ro` and their opposites.
+    pub is_read_only: Option<bool>,
+    /// `required`
+    pub is_required: bool,
+    /// `size=` in bytes; 0 is no limit.
+    pub size: u64,
+    /// `sharing=`
+    pub sharing: Option<Sharing>,
+    /// `mode=`
+    pub mode: Option<u32>,
+    /// `uid=`
+    pub uid: Option<u32>,
+    /// `gid=`
+    pub gid: Option<u32>,
 }
 
 /// What is wrong, in which word, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OptionError {
-    pub(super) word: String,
-    pub(super) message: String,
-    pub(super) help: String,
+pub struct OptionError {
+    /// The option at fault.
+    pub word: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// The way out.
+    pub help: String,
 }
 
 /// What stops reading: an option, or the expansion of its value.
-pub(super) enum ReadError<E> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError<E> {
+    /// An option is not right.
     Option(OptionError),
+    /// A value could not be expanded.
     Expansion(E),
 }
 
@@ -92,8 +117,14 @@ impl<E> From<OptionError> for ReadError<E> {
 }
 
 impl MountOptions {
+    /// Whether writes are refused: as said, or as the type has it by default.
+    pub fn is_read_only(&self) -> bool {
+        let default = !matches!(self.kind, MountType::Cache | MountType::Tmpfs);
+        self.is_read_only.unwrap_or(default)
+    }
+
     /// Reads a `--mount` value; `expand` gives each option's value its variables.
-    pub(super) fn read<E>(
+    pub fn read<E>(
         record: &str,
         mut expand: impl FnMut(&str) -> Result<String, E>,
     ) -> Result<Self, ReadError<E>> {
@@ -273,9 +304,6 @@ impl MountOptions {
                 let message = "this secret mount has both `id` and `source`".to_owned();
                 Err(refuse(record, message, "they mean the same: keep `id`"))
             }
-            MountType::Ssh if !self.source.is_empty() => {
-                Err(self.misplaced("source", "source", "say which agent with `id=name`"))
-            }
             _ => Ok(()),
         }
     }
@@ -369,7 +397,6 @@ mod tests {
             ("type=secret", "type=secret"),
             ("type=secret,id=a,source=b", "type=secret,id=a,source=b"),
             ("type=secret,id=a,from=b", "from"),
-            ("type=ssh,source=a", "source"),
             ("type=cache,mode=9", "mode=9"),
             ("type=cache,uid=+1", "uid=+1"),
             ("ro=maybe", "ro=maybe"),

@@ -41,6 +41,9 @@ fn help_is_short() {
       logs        Print what the steps of a build wrote
       tag         Give an image another name
       rmi         Remove names; layers that nothing else uses become prunable
+      du          Show what the store takes on its disk
+      prune       Remove what nothing needs: steps, cache mounts, blobs, images without a name
+      cache       Look at single cache mounts, and remove them
       info        Print where things are and what this machine can do
       version     Print the version
       completion  Print a completion script for a shell
@@ -117,6 +120,9 @@ fn help_of_a_build() {
     Cache:
           --no-cache                       Run every step again
           --no-cache-filter <STAGE[,…]>    Run the steps of these stages again
+          --cache-from <type=TYPE,…>       Take results of steps from a cache: type=local,src=DIR
+          --cache-to <type=TYPE,…>         Keep results of steps in a cache:
+                                           type=local,dest=DIR[,mode=min|max][,compression=…]
           --pull[=<always|missing|never>]  Look up base images in their registry again; a bare --pull
                                            means always
           --no-stat-cache                  Read every context file instead of trusting unchanged times

@@ -8,14 +8,16 @@ mod quote;
 mod rules;
 mod text;
 
+use std::collections::HashMap;
+
 pub use rules::{RULES, Rule};
 pub use text::looks_secret;
-pub(crate) use text::{is_skipped_by_comment, of_text, warning};
+pub(crate) use text::{is_skipped_by_comment, of_text, settings_of, warning};
 
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::directive::{self, DirectiveName};
 use crate::instruction::Program;
-use crate::source::Span;
+use crate::source::{Lines, Span};
 use crate::suggest::closest;
 
 /// A set of rules as users write it.
@@ -144,17 +146,46 @@ impl CheckSettings {
         })
     }
 
+    /// The warnings that are to be reported: those that these settings keep, and experimental ones that a comment
+    /// right above their instruction asks for.
+    pub fn kept(
+        &self,
+        program: &Program,
+        warnings: impl Iterator<Item = Diagnostic>,
+    ) -> Vec<Diagnostic> {
+        let stages = || program.stages.iter();
+        let heads = stages().map(|stage| (stage.lines, &stage.comments));
+        let instructions = stages().flat_map(|stage| &stage.instructions);
+        let instructions = program.global_args.iter().chain(instructions);
+        let places = instructions.map(|found| (found.lines, &found.comments));
+        let asked: HashMap<Lines, RuleSet> = heads
+            .chain(places)
+            .filter_map(|(lines, comments)| Some((lines, settings_of(comments)?.experimental)))
+            .collect();
+        let is_asked = |warning: &Diagnostic| {
+            let rules = warning
+                .instruction_lines
+                .and_then(|lines| asked.get(&lines));
+            is_experimental(warning.code) && rules.is_some_and(|rules| rules.has(warning.code))
+        };
+        warnings
+            .filter(|warning| self.keeps(warning.code) || is_asked(warning))
+            .collect()
+    }
+
     /// Whether a rule is to be reported.
     pub fn keeps(&self, rule: &str) -> bool {
-        let is_experimental = RULES
-            .iter()
-            .any(|known| known.name == rule && known.is_experimental);
-        if is_experimental {
+        if is_experimental(rule) {
             self.experimental.has(rule)
         } else {
             !self.skip.has(rule)
         }
     }
+}
+
+fn is_experimental(rule: &str) -> bool {
+    let mut rules = RULES.iter();
+    rules.any(|known| known.name == rule && known.is_experimental)
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ fn object_of(event: &Event) -> Value {
         }
         Event::Warning { diagnostic, source } => json!({
             "event": "warning", "code": diagnostic.code, "message": diagnostic.message, "file": source.name(),
-            "line": source.line_at(diagnostic.span.start), "help": diagnostic.help,
+            "line": source.position(diagnostic.span.start).0, "column": source.position(diagnostic.span.start).1,
+            "help": diagnostic.help,
         }),
         Event::Notice(words) => json!({"event": "notice", "message": words}),
         Event::Started(step) => json!({"event": "started", "step": step.0}),

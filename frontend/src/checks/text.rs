@@ -267,13 +267,17 @@ pub(crate) fn warning(rule: &'static str, span: Span, message: String) -> Diagno
 
 /// Whether a comment above an instruction says `check=skip=` and the rule's name.
 pub(crate) fn is_skipped_by_comment(rule: &str, comments: &[String]) -> bool {
-    comments
-        .iter()
-        .filter_map(|comment| comment.strip_prefix("check="))
-        .any(|value| {
-            let value = value.split_whitespace().next().unwrap_or_default();
-            CheckSettings::parse(value).is_ok_and(|settings| settings.skip.has(rule))
-        })
+    settings_of(comments).is_some_and(|settings| settings.skip.has(rule))
+}
+
+/// What the first `check=` comment above an instruction says. One that can't be read says nothing.
+pub(crate) fn settings_of(comments: &[String]) -> Option<CheckSettings> {
+    let value = comments.iter().find_map(|comment| {
+        let (name, value) = comment.split_once('=')?;
+        (name.trim() == "check").then_some(value.trim_start())
+    })?;
+    // Behind a blank stands the reason.
+    CheckSettings::parse(value.split_whitespace().next().unwrap_or_default()).ok()
 }
 
 fn is_lower(text: &str) -> bool {
@@ -359,6 +363,10 @@ mod tests {
             (
                 "FROM a\nARG MY_TOKEN TOKEN_FILE KEYS",
                 &[("SecretsUsedInArgOrEnv", "MY_TOKEN")],
+            ),
+            (
+                "FROM a\n# check = skip=all too old\n# check=experimental=all\nENV b c",
+                &[],
             ),
             ("FROM a\nRUN b \\\n\n c", &[("NoEmptyContinuation", "")]),
         ];

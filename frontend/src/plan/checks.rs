@@ -162,10 +162,7 @@ impl Checks {
         };
         let of_text = inputs.program.warnings.iter();
         let of_text = of_text.filter(|warning| !is_left_out(warning)).cloned();
-        let mut all: Vec<Diagnostic> = of_text
-            .chain(warnings)
-            .filter(|warning| settings.keeps(warning.code))
-            .collect();
+        let mut all = settings.kept(inputs.program, of_text.chain(warnings));
         all.sort_by_key(|warning| warning.span);
         if settings.fails_build {
             for warning in &mut all {

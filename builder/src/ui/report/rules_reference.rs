@@ -28,7 +28,7 @@ const HEAD: &str = "# Build checks and errors\n\n\
     * A **build check** that fires is a warning: the build goes on. Their names are BuildKit's.\n\
     \x20 `# check=skip=RULE,RULE` at the top of a Dockerfile (or `skip=all`) turns checks off for the file; the same comment\n\
     \x20 right above an instruction, for that instruction. `# check=error=true` makes every check that fires an error.\n\
-    \x20 `# check=experimental=RULE` (or `all`) turns experimental checks on. Settings are combined with `;`:\n\
+    \x20 `# check=experimental=RULE` (or `all`) turns experimental checks on, there too. Settings are combined with `;`:\n\
     \x20 `# check=skip=JSONArgsRecommended;error=true`. The build argument `BUILDKIT_DOCKERFILE_CHECK` replaces them all.\n\
     * An **error** ends the build. All errors of a file that do not follow from one another are told at once.\n\n\
     `rbuild check` exits with 1 if a build check fires (`--severity error`: only if one fires as an error) or the file\n\

@@ -5,7 +5,7 @@ use crate::diagnostic::Errors;
 use crate::graph::PlanOptions;
 use crate::instructions::parse_partly;
 use crate::plan::errors_without_images;
-use crate::source::Source;
+use crate::source::{Lines, Source};
 
 #[test]
 fn targets_are_found() {
@@ -170,6 +170,14 @@ fn checks_need_values() {
     );
     let graph = Case::new("# check=skip=JSONArgsRecommended\nFROM a\nCMD sh\n").graph();
     assert_eq!(graph.warnings, []);
+    let text = "FROM a\n# check=experimental=all\n# which one\nARG A\n# not asked for\nARG B\n";
+    let graph = Case::new(text).graph();
+    let found: Vec<_> = graph.warnings.iter().map(|found| found.code).collect();
+    assert_eq!(found, ["InvalidDefinitionDescription"]);
+    assert_eq!(
+        graph.warnings[0].instruction_lines,
+        Some(Lines { first: 4, last: 4 })
+    );
     let graph = Case::new("FROM a\n# check=skip=UndefinedVar\nENV A=$B\n").graph();
     assert_eq!(graph.warnings, []);
 }

@@ -181,6 +181,22 @@ fn fix_keeps_links_modes_and_what_is_not_text() {
     );
 }
 
+#[test]
+fn fix_leaves_what_it_cannot_judge() {
+    let directory = context("from scratch\nRUN a\nRUN b\nNOPE\n");
+    let output = rbuild(directory.path(), &["check", "--fix"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stdout = stdout(&output);
+    assert!(
+        stdout.starts_with("nothing was mended: a file with errors"),
+        "{stdout}"
+    );
+    let output = rbuild(directory.path(), &["check", "--fix", "-f", "-", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("there is no file to write"), "{stderr}");
+}
+
 const OUTLINED: &str = "\
 # TAG which one
 ARG TAG=12

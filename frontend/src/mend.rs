@@ -26,6 +26,8 @@ pub struct Mended {
     pub text: String,
     /// How often each rule was mended.
     pub count: BTreeMap<&'static str, usize>,
+    /// The file has errors: what it means is not known, and nothing was mended.
+    pub is_refused: bool,
 }
 
 /// Mends all that can be mended of a file's warnings, those that its settings skip excepted.
@@ -40,15 +42,14 @@ pub fn mend(source: &Source, options: &PlanOptions) -> Mended {
     let mut mended = Mended {
         text: source.text().to_owned(),
         count: BTreeMap::new(),
+        is_refused: false,
     };
     for _ in 0..MAX_ROUNDS {
         let source = Source::new(source.name(), mended.text.as_bytes());
         let (program, errors) = parse_partly(&source);
-        if !errors.is_empty() {
-            break;
-        }
         let checked = check(&program, &options, &BTreeMap::new());
-        if !checked.errors.is_empty() || !apply(&mut mended, &checked.warnings) {
+        mended.is_refused = !errors.is_empty() || !checked.errors.is_empty();
+        if mended.is_refused || !apply(&mut mended, &checked.warnings) {
             break;
         }
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use rbuild::Engine;
 use rbuild::check::{self, Mend};
-use rbuild::options::BuildOptions;
+use rbuild::options::{BuildOptions, ContextSource, DockerfileSource};
 
 use super::args::{CheckArgs, GlobalArgs};
 use super::call::{Call, Format, Method};
@@ -31,6 +31,14 @@ pub(crate) fn check(
     if !args.fix && !args.diff {
         return answer(call, &options, global);
     }
+    if args.fix && !args.diff && is_stdin(&options) {
+        return Err(UsageError::Conflict {
+            first: "--fix",
+            second: "-",
+            reason: "don't go together: there is no file to write; `--diff` shows what would change",
+        }
+        .into());
+    }
     let mend = check::mend_dockerfile(&options).map_err(of_build)?;
     let has_mends = ui::report::print_mends(&mend, call.format);
     if args.diff {
@@ -40,6 +48,11 @@ pub(crate) fn check(
         write(&mend)?;
     }
     answer(call, &options, global)
+}
+
+fn is_stdin(options: &BuildOptions) -> bool {
+    matches!(options.dockerfile, Some(DockerfileSource::Stdin))
+        || matches!(options.context, ContextSource::Stdin)
 }
 
 /// Answers a call that is not a build.

@@ -69,6 +69,9 @@ pub(crate) fn print_mends(mend: &Mend, format: Format) -> bool {
     let has_mends = !text.is_empty();
     let count: usize = mend.mended.count.values().sum();
     let words = match count {
+        0 if mend.mended.is_refused => {
+            "nothing was mended: a file with errors is left as it is".to_owned()
+        }
         0 => "nothing to mend".to_owned(),
         count => format!("{} mended", counted(count, "finding")),
     };

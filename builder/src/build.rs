@@ -12,6 +12,7 @@ use rbuild_frontend::graph::{Graph, ImageReference, Operation};
 use rbuild_frontend::instruction::Program;
 use rbuild_frontend::platform::Platform;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::{self, LocalDockerfile};
 use crate::engine::Engine;
@@ -109,11 +110,9 @@ impl Engine {
         let flusher = workspace
             .recorder
             .clone()
-            .map(|recorder| tokio::spawn(recorder.flush_now_and_then()));
+            .map(|recorder| AbortOnDropHandle::new(tokio::spawn(recorder.flush_now_and_then())));
         let result = open_and_build(&workspace, local).await;
-        if let Some(flusher) = flusher {
-            flusher.abort();
-        }
+        drop(flusher);
         workspace.contexts.save_stat_caches();
         // Also after a failure: what was finished is worth keeping.
         let synced = {

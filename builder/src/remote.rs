@@ -23,8 +23,11 @@ pub(crate) struct Caches {
     sources: Vec<Arc<dyn CacheBackend>>,
     targets: Vec<CacheTarget>,
     events: EventSink,
-    /// Titles of caches that were told of. Held for single insertions only.
+    /// What was told of. Held for single insertions only, and so is `broken`.
     warned: Mutex<BTreeSet<String>>,
+    /// Titles of caches that gave layers which are not what they should be: nothing is fetched from them any more, and
+    /// what they have is written anew.
+    broken: Mutex<BTreeSet<String>>,
     /// What there is to publish. Held for single additions only.
     results: Mutex<Vec<KeyedResult>>,
 }
@@ -56,6 +59,7 @@ impl Caches {
             targets: targets.to_vec(),
             events,
             warned: Mutex::default(),
+            broken: Mutex::default(),
             results: Mutex::default(),
         };
         for source in sources {
@@ -72,9 +76,13 @@ impl Caches {
 
     /// A record of this key in the first cache that has one; its snapshots are not there. Blocks.
     pub(crate) fn lookup(&self, key: &StepKey) -> Option<(StepRecord, Found)> {
-        self.sources.iter().find_map(|backend| {
+        let usable = self
+            .sources
+            .iter()
+            .filter(|backend| !self.is_broken(&backend.title()));
+        usable.into_iter().find_map(|backend| {
             let step = backend.lookup(key).unwrap_or_else(|error| {
-                self.warn(&backend.title(), "cannot read", &error);
+                self.warn(&backend.title(), "cannot read a record of", &error);
                 None
             })?;
             let record = without_run(step.unfetched()?);
@@ -98,6 +106,7 @@ impl Caches {
             Ok(chain) => {
                 let record = found.step.fetched(&chain);
                 if record.is_none() {
+                    self.break_off(&title);
                     self.tell(
                         &title,
                         "cannot use",
@@ -107,10 +116,26 @@ impl Caches {
                 record.map(without_run)
             }
             Err(error) => {
+                self.break_off(&title);
                 self.warn(&title, "cannot use", &error);
                 None
             }
         }
+    }
+
+    fn break_off(&self, title: &str) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.insert(title.to_owned());
+    }
+
+    fn is_broken(&self, title: &str) -> bool {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.contains(title)
+    }
+
+    /// Whether there is any cache to look in.
+    pub(crate) fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
     }
 
     /// Whether results are wanted at all.

@@ -47,10 +47,13 @@ impl Caches {
             let published = async {
                 let backend = blocking::run(move || DirectoryBackend::create(&path)).await?;
                 let backend: Arc<dyn CacheBackend> = Arc::new(backend);
+                let is_whole = !self.is_broken(&backend.title());
                 let mut count = 0;
                 for result in &results {
                     if result.is_in_image || target.mode == CacheMode::Max {
-                        let is_new = publish_one(exporter, lease, target, &backend, result).await?;
+                        let is_new =
+                            publish_one(exporter, lease, target, &backend, is_whole, result)
+                                .await?;
                         count += usize::from(is_new);
                     }
                 }
@@ -66,12 +69,13 @@ impl Caches {
     }
 }
 
-/// Publishes one result, unless it is there; false also for one whose layers are not in this store.
+/// Publishes one result, unless it is there and the cache `is_whole` as far as is known; false also for one whose layers are not in this store.
 async fn publish_one(
     exporter: &Exporter,
     lease: &Lease,
     target: &CacheTarget,
     backend: &Arc<dyn CacheBackend>,
+    is_whole: bool,
     result: &KeyedResult,
 ) -> Result<bool, PublishError> {
     let chain = result.record.chain.clone();
@@ -89,11 +93,12 @@ async fn publish_one(
         for key in &keys {
             // One that can't be read is written anew.
             let there = other.lookup(key).unwrap_or_default();
-            let same = there.is_some_and(|step| {
-                let diff_ids = step.layers.iter().map(|layer| &layer.diff_id);
-                diff_ids.eq(chain.0.iter().map(|layer| layer.diff_id.as_digest()))
-                    && has_all(other.as_ref(), &step.layers)
-            });
+            let same = is_whole
+                && there.is_some_and(|step| {
+                    let diff_ids = step.layers.iter().map(|layer| &layer.diff_id);
+                    diff_ids.eq(chain.0.iter().map(|layer| layer.diff_id.as_digest()))
+                        && has_all(other.as_ref(), &step.layers)
+                });
             if !same {
                 return Ok(true);
             }
@@ -116,7 +121,7 @@ async fn publish_one(
     let (keys, record) = (result.keys.clone(), result.record.clone());
     blocking::run(move || {
         for layer in &layers {
-            if !backend.has_blob(&layer.blob, layer.size)? {
+            if !is_whole || !backend.has_blob(&layer.blob, layer.size)? {
                 backend.publish_blob(&layer.blob, &mut store.open_blob(&layer.blob)?)?;
             }
         }

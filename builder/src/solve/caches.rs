@@ -56,6 +56,10 @@ impl Solver {
             return known.clone();
         }
         let mut record = self.stored_record(index);
+        // Decided once: what the store says need not be kept.
+        if !self.workspace.caches.has_sources() {
+            return record;
+        }
         if record.is_none() && !self.graph.steps[index.0].ignores_cache {
             let key = &self.definition_keys[index.0];
             if let Some((found, place)) = self.workspace.caches.lookup(key) {

@@ -181,6 +181,34 @@ fn a_broken_cache_is_told_of_and_left_out() {
     }
 }
 
+#[test]
+fn a_broken_cache_is_made_whole_by_the_next_build_that_writes_to_it() {
+    let place = place();
+    place.build(STAGES).arg(&to(&place, ",mode=max")).ok();
+    for blob in files(&cache(&place).join("blobs")) {
+        // Of the same size: only who reads it sees the damage.
+        let mut bytes = fs::read(&blob).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(blob, bytes).unwrap();
+    }
+    forget_store(&place);
+    let built = (place
+        .build(STAGES)
+        .arg(&from(&place))
+        .arg(&to(&place, ",mode=max")))
+    .ok();
+    all(&built, false);
+    assert_eq!(
+        built.log.matches("cannot use the cache").count(),
+        1,
+        "{}",
+        built.log
+    );
+    forget_store(&place);
+    all(&place.build(STAGES).arg(&from(&place)).ok(), true);
+}
+
 /// A record that is whole and names layers that exist, but says something else of them.
 #[test]
 fn a_lying_cache_is_not_believed() {

@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let engine = Engine::open(&EngineOptions {
         root: EngineOptions::default_root(),
+        budget: rbuild::maintenance::Budget::default(),
     })?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(engine.build(

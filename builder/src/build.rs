@@ -8,6 +8,7 @@ mod workspace;
 use std::sync::Arc;
 
 use oci_spec::image::Digest;
+use rbuild_cache::Budget;
 use rbuild_frontend::graph::{Graph, ImageReference, Operation};
 use rbuild_frontend::instruction::Program;
 use rbuild_frontend::platform::Platform;
@@ -119,6 +120,9 @@ impl Engine {
             let store = workspace.store.clone();
             workspace.blocking(move || store.sync()).await
         };
+        if result.as_ref().is_ok_and(|outcome| outcome.counts.done > 0) {
+            keep_within_budget(&workspace, self.budget()).await;
+        }
         let outcome = match (result, synced) {
             (Err(error), _) => Err(error),
             (Ok(_), Err(error)) => Err(BuildError::store(error)),
@@ -148,6 +152,25 @@ async fn open_and_build(
     let source = context::open_main(workspace, local).await?;
     let built = build_in(workspace, &source).await;
     built.map_err(|error| error.with_source(&source))
+}
+
+/// Prunes what the store has grown beyond its budget, while the build still holds what it used. A build that ran nothing
+/// has added nothing.
+async fn keep_within_budget(workspace: &Arc<Workspace>, budget: Budget) {
+    let store = workspace.store.clone();
+    match workspace
+        .blocking(move || store.keep_within(budget))
+        .await
+    {
+        Ok(None) => {}
+        Ok(Some(pruned)) => workspace.emit(Event::Notice(format!(
+            "the store had grown beyond its budget: {} things that nothing needs were removed, {} MB",
+            pruned.items.len(),
+            pruned.freed.div_ceil(1_000_000)
+        ))),
+        // The image is built; a store that is too large harms nobody yet.
+        Err(error) => tracing::warn!(%error, "the store could not be kept within its budget"),
+    }
 }
 
 async fn build_in(

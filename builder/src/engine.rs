@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rbuild_cache::{RemoveTree, Store, TreeSize};
+use rbuild_cache::{Budget, RemoveTree, Store, TreeSize};
 use rbuild_runner::{JobError, Spawner};
 
 use crate::error::BuildError;
@@ -41,6 +41,8 @@ pub(crate) fn require_root() -> Result<(), BuildError> {
 pub struct EngineOptions {
     /// The store's directory.
     pub root: PathBuf,
+    /// What the store may take; kept to after a build that ran something.
+    pub budget: Budget,
 }
 
 impl EngineOptions {
@@ -67,6 +69,7 @@ impl EngineOptions {
 pub struct Engine {
     store: Store,
     spawner: Spawner,
+    budget: Budget,
 }
 
 impl Engine {
@@ -83,12 +86,20 @@ impl Engine {
                 .err()
                 .unwrap_or_else(|| BuildError::store(error))
         })?;
-        Ok(Self { store, spawner })
+        Ok(Self {
+            store,
+            spawner,
+            budget: options.budget,
+        })
     }
 
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget
     }
 
     pub(crate) fn spawner(&self) -> &Spawner {

@@ -5,7 +5,10 @@
 //! use rbuild::{Engine, EngineOptions, options::BuildOptions};
 //!
 //! rbuild::init()?; // at the top of main, before any thread exists
-//! let engine = Engine::open(&EngineOptions { root: EngineOptions::default_root() })?;
+//! let engine = Engine::open(&EngineOptions {
+//!     root: EngineOptions::default_root(),
+//!     budget: rbuild::maintenance::Budget::default(),
+//! })?;
 //! let options = BuildOptions { tags: vec!["hello".into()], ..BuildOptions::default() };
 //! let outcome = engine.build(&options, std::sync::Arc::new(|_| {}), Default::default()).await?;
 //! println!("{}", outcome.image_id);

@@ -9,6 +9,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FileType;
+
+use crate::beneath::Beneath;
 use crate::db::{DbError, Tables};
 use crate::digest::{ChainId, ContentDigest, DiffId};
 use crate::entry::{Entry, EntryKind, decode_table};
@@ -281,12 +284,14 @@ impl Store {
                 snapshot: snapshot.clone(),
             });
         }
+        let mut beneath = Beneath::open(&root).map_err(|_| LayerError::Missing {
+            snapshot: snapshot.clone(),
+        })?;
         for entry in self.entries(snapshot)?.iter() {
-            let path = root.join(host_path(&entry.path));
-            if let Some(damage) = find_damage(&path, &entry.kind) {
+            if let Some(damage) = find_damage(&mut beneath, entry) {
                 return Err(LayerError::DamagedSnapshot {
                     snapshot: snapshot.clone(),
-                    path,
+                    path: root.join(host_path(&entry.path)),
                     damage,
                 });
             }
@@ -328,32 +333,36 @@ pub(crate) fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// A path in a snapshot as a host path. Entry paths are relative and were resolved when the layer was made.
+/// A path in a snapshot as a host path, for messages: nothing is opened by it.
 fn host_path(path: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt as _;
     Path::new(std::ffi::OsStr::from_bytes(path))
 }
 
-fn find_damage(path: &Path, kind: &EntryKind) -> Option<&'static str> {
-    use std::os::unix::fs::FileTypeExt as _;
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return None,
+fn find_damage(beneath: &mut Beneath, entry: &Entry) -> Option<&'static str> {
+    let stat = match beneath.stat(&entry.path) {
+        Ok(stat) => stat,
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => return None,
+        Err(rustix::io::Errno::XDEV) => return Some("is named by a path that leads out of it"),
         Err(_) => return Some("is missing"),
     };
-    let file_type = metadata.file_type();
-    let has_type = match kind {
-        EntryKind::Directory { .. } => file_type.is_dir(),
-        EntryKind::File { .. } | EntryKind::HardLink { .. } => file_type.is_file(),
-        EntryKind::Symlink { .. } => file_type.is_symlink(),
+    let found = FileType::from_raw_mode(stat.st_mode);
+    let has_type = match entry.kind {
+        EntryKind::Directory { .. } => found == FileType::Directory,
+        EntryKind::File { .. } | EntryKind::HardLink { .. } => found == FileType::RegularFile,
+        EntryKind::Symlink { .. } => found == FileType::Symlink,
         // Without root a device cannot be made; what stands in for it is the unpacker's business.
         EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => true,
-        EntryKind::Fifo => file_type.is_fifo(),
-        EntryKind::Whiteout => file_type.is_char_device() || file_type.is_file(),
+        EntryKind::Fifo => found == FileType::Fifo,
+        EntryKind::Whiteout => {
+            matches!(found, FileType::CharacterDevice | FileType::RegularFile)
+        }
     };
-    match kind {
+    match entry.kind {
         _ if !has_type => Some("has another type"),
-        EntryKind::File { size, .. } if *size != metadata.len() => Some("has another size"),
+        EntryKind::File { size, .. } if u64::try_from(stat.st_size) != Ok(size) => {
+            Some("has another size")
+        }
         _ => None,
     }
 }

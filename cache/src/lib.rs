@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod beneath;
 mod blob;
 mod cache_mount;
 mod db;

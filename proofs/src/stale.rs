@@ -178,6 +178,7 @@ impl Builder {
         Ok(Self {
             engine: Engine::open(&EngineOptions {
                 root: store.to_owned(),
+                budget: rbuild::maintenance::Budget::default(),
             })?,
             runtime: Runtime::new()?,
             context: context.to_owned(),

@@ -115,6 +115,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
 pub(super) fn open_engine(global: &GlobalArgs) -> Result<Engine, Failure> {
     let options = EngineOptions {
         root: root_of(global),
+        budget: super::values::budget()?,
     };
     Engine::open(&options).map_err(|error| Failure::of_build(error, |_| Vec::new()))
 }

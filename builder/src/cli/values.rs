@@ -1,5 +1,6 @@
 //! The small languages inside flag values: CSV records, sizes, ulimits, hosts, platforms. Pure.
 
+use rbuild::maintenance::Budget;
 use rbuild_frontend::platform::Platform;
 
 use super::error::UsageError;
@@ -182,9 +183,39 @@ pub(crate) fn parse_platform(text: &str) -> Result<Platform, UsageError> {
         .map_err(|error| UsageError::value("--platform", text, error.to_string()))
 }
 
+/// Says what the store may take.
+const BUDGET: &str = "RBUILD_CACHE_MAX_USED";
+
+/// What the environment says of the store's budget.
+pub(crate) fn budget() -> Result<Budget, UsageError> {
+    match std::env::var_os(BUDGET) {
+        None => Ok(Budget::Share),
+        Some(text) => parse_budget(&text.to_string_lossy()),
+    }
+}
+
+fn parse_budget(text: &str) -> Result<Budget, UsageError> {
+    match text.trim() {
+        "" => Ok(Budget::Share),
+        "unlimited" => Ok(Budget::Unlimited),
+        size => parse_size(size).map(Budget::Bytes).ok_or_else(|| {
+            UsageError::value(BUDGET, text, "it is not a size")
+                .with_help("for example `20GB`, or `unlimited`")
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn budgets() {
+        assert_eq!(parse_budget("").ok(), Some(Budget::Share));
+        assert_eq!(parse_budget("unlimited").ok(), Some(Budget::Unlimited));
+        assert_eq!(parse_budget("1k").ok(), Some(Budget::Bytes(1024)));
+        assert!(parse_budget("much").is_err());
+    }
 
     #[test]
     fn records_split_as_go_splits_them() {

@@ -19,3 +19,4 @@ mod real_job;
 mod remote_cache;
 mod running;
 mod servers;
+mod store;

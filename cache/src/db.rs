@@ -333,7 +333,7 @@ fn error(action: &'static str, path: &Path, source: rusqlite::Error) -> DbError 
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             DbError::Damaged { path, source }
         }
-        Some(ErrorCode::DiskFull) => DbError::Full { path, source },
+        _ if says_full(&source) => DbError::Full { path, source },
         _ => DbError::Failed {
             action,
             path,
@@ -351,8 +351,16 @@ pub fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded
         )
     });
-    let code = error
-        .downcast_ref::<rusqlite::Error>()
-        .and_then(rusqlite::Error::sqlite_error_code);
-    is_io || code == Some(ErrorCode::DiskFull)
+    is_io
+        || error
+            .downcast_ref::<rusqlite::Error>()
+            .is_some_and(says_full)
+}
+
+/// True when SQLite says that the disk is full. When there is no room for its shared memory it says "disk I/O error".
+fn says_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }

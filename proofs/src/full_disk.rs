@@ -77,7 +77,8 @@ fn on_disk(
                 }
                 if has_prune && root.join("VERSION").exists() {
                     // On a full disk still: it is what a user does about it.
-                    let pruned = processes::output(place.rbuild(&root).args(["prune", "-a"]))?;
+                    let pruned =
+                        processes::output(place.rbuild(&root).args(["prune", "-a", "-f"]))?;
                     ensure!(
                         pruned.status.success(),
                         "{left} KiB left: prune ended with {}:\n{}",

@@ -130,7 +130,8 @@ fn round(
 
 /// Kills at every named point, each in the work that comes past it.
 fn at_points(victim: &mut Victim<'_>, random: &mut Random) -> Result<usize> {
-    for &point in failpoint::POINTS {
+    let points = [failpoint::POINTS, failpoint::PRUNE_POINTS].concat();
+    for &point in &points {
         let mut is_dead = false;
         for attempt in 0..6 {
             let work = prepare_for(victim, point, attempt)?;
@@ -159,7 +160,7 @@ fn at_points(victim: &mut Victim<'_>, random: &mut Random) -> Result<usize> {
             "nothing came past the point `{point}`: is it still in the code?"
         );
     }
-    Ok(failpoint::POINTS.len())
+    Ok(points.len())
 }
 
 /// Makes the store such that a work comes past `point`, and says which one; attempts differ.
@@ -259,7 +260,7 @@ impl Victim<'_> {
                 self.workload.change(random)?;
                 processes::run(&mut self.workload.command(place, root))?;
                 let mut command = place.rbuild(root);
-                command.args(["prune", "--keep-storage", "1kb"]);
+                command.args(["prune", "-f", "--max-used-space", "1kb"]);
                 if random.chance(30) {
                     command.arg("-a");
                 }

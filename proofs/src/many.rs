@@ -218,7 +218,14 @@ impl Round<'_> {
     fn start_prune(&self) -> Result<Player> {
         let mut command = self.place.rbuild(self.root);
         // Not the cache mounts: the trace is in one.
-        command.args(["prune", "--keep-storage", "1kb", "--filter", "type=steps"]);
+        command.args([
+            "prune",
+            "-f",
+            "--max-used-space",
+            "1kb",
+            "--filter",
+            "type=step",
+        ]);
         self.start(command, "prune".to_owned(), None)
     }
 

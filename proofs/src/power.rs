@@ -146,7 +146,7 @@ fn record(
         done.push((logged.length(), workload.expected()));
         if has_prune && build % 2 == 1 {
             let mut prune = place.rbuild(&root);
-            prune.args(["prune", "--keep-storage", "1kb"]);
+            prune.args(["prune", "-f", "--max-used-space", "1kb"]);
             run(&mut in_boot(&monday, &prune))?;
         }
     }
@@ -238,6 +238,7 @@ fn replay(
             )
         })?;
     }
+    disk::wait_for_loop_devices(&memory.path().join("disk"))?;
     memory.unmount()?;
     Ok(points.len())
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
@@ -11,7 +11,7 @@ use fuser::{
     ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
 
-use crate::Result;
+use crate::{Result, disk};
 
 /// Name of the one file.
 const NAME: &str = "disk";
@@ -19,9 +19,6 @@ const DISK: INodeNo = INodeNo(2);
 
 /// Attributes never change.
 const TTL: Duration = Duration::from_hours(1);
-
-/// How long a loop device may take to let go.
-const LOOP_ENDS: Duration = Duration::from_secs(20);
 
 /// What the kernel asked of the disk.
 #[derive(Debug)]
@@ -75,29 +72,10 @@ impl LoggedDisk {
 
     /// Ends it, and gives what was logged.
     pub(super) fn unmount(self) -> Result<Vec<Event>> {
-        wait_for_loop_devices(&self.file())?;
+        disk::wait_for_loop_devices(&self.file())?;
         self.session.umount_and_join()?;
         Ok(std::mem::take(&mut lock(&self.log).events))
     }
-}
-
-/// Waits until no loop device uses `file` any more: unmounting what is on it lets go of it a little later.
-fn wait_for_loop_devices(file: &Path) -> Result<()> {
-    let start = Instant::now();
-    while start.elapsed() < LOOP_ENDS {
-        let mut is_used = false;
-        for device in std::fs::read_dir("/sys/block")? {
-            let backing = device?.path().join("loop/backing_file");
-            // Most block devices are none of ours.
-            let backing = std::fs::read_to_string(backing).unwrap_or_default();
-            is_used |= Path::new(backing.trim()) == file;
-        }
-        if !is_used {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Err(format!("a loop device does not let go of `{}`", file.display()).into())
 }
 
 fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {

@@ -203,7 +203,7 @@ fn replay(
     points.sort_unstable();
     let mut medium = recording.start.clone();
     let mut flushed = 0;
-    for &point in &points {
+    for (number, &point) in points.iter().enumerate() {
         let events = &recording.events[..point];
         let last_flush = events
             .iter()
@@ -222,14 +222,15 @@ fn replay(
             let Event::Write { offset, data } = event else {
                 continue;
             };
-            for (number, sector) in data.chunks(SECTOR).enumerate() {
+            for (index, sector) in data.chunks(SECTOR).enumerate() {
                 if random.chance(percent) {
-                    let at = offset + number * SECTOR;
+                    let at = offset + index * SECTOR;
                     cut[at..at + sector.len()].copy_from_slice(sector);
                 }
             }
         }
-        let image = memory.path().join("disk");
+        // A file of its own each time: a loop device that has not let go yet would be used again, with what it remembers.
+        let image = memory.path().join(format!("disk-{number}"));
         write_sparse(&image, &cut)?;
         look(place, kind, recording, point, &image).map_err(|error| {
             format!(
@@ -237,8 +238,9 @@ fn replay(
                 recording.events.len()
             )
         })?;
+        disk::wait_for_loop_devices(&image)?;
+        fs::remove_file(&image)?;
     }
-    disk::wait_for_loop_devices(&memory.path().join("disk"))?;
     memory.unmount()?;
     Ok(points.len())
 }

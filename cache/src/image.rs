@@ -166,7 +166,7 @@ impl Store {
 
     /// All images: one with several tags once for each, one without a tag once.
     ///
-    /// Incomplete images are left out and reported to the log; `fsck` tells more.
+    /// Incomplete images are left out and reported to the log.
     pub fn images(&self) -> Result<Vec<(Option<String>, ImageRecord)>, ImageError> {
         self.inner.db.read(|tables| {
             let mut images = Vec::new();

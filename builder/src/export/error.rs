@@ -131,9 +131,10 @@ impl ExportError {
                 Some("use `type=local`, which makes one directory for each platform".to_owned())
             }
             Self::Pack { source, .. } | Self::Root { source, .. } => source.help.clone(),
-            Self::PackDiffers { .. } => {
-                Some("the store's file system may be damaged; run `rbuild fsck`".to_owned())
-            }
+            Self::PackDiffers { .. } => Some(
+                "the store's file system may be damaged; `--no-cache` makes the layer anew"
+                    .to_owned(),
+            ),
             Self::Original(source) => source.help(),
             _ => None,
         }

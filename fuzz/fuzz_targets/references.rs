@@ -1,7 +1,8 @@
-//! Image names and platforms: what parses prints, and parses again to the same.
+//! Image names, platforms and git references: what parses prints, and parses again to the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use rbuild_frontend::git_reference::GitReference;
 use rbuild_frontend::platform::Platform;
 use rbuild_frontend::reference::Reference;
 
@@ -12,5 +13,11 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(platform) = text.parse::<Platform>() {
         assert_eq!(platform.to_string().parse().ok(), Some(platform));
+    }
+    if let Ok(Some(git)) = GitReference::parse(text) {
+        // Without its query and fragment an address is still that of a repository.
+        let again = GitReference::parse(&git.remote);
+        assert!(matches!(again, Ok(Some(_))), "{text}: {}", git.remote);
+        assert!(!git.subdirectory.starts_with('/'), "{text}");
     }
 });

@@ -7,7 +7,8 @@ use crate::store::Store;
 /// in the way. BuildKit takes ten percent, too.
 const DEFAULT_SHARE: u64 = 10;
 
-/// What a store may take at least, however small the disk is: below that a budget would cost more than it saves.
+/// What a store may take at least, however small or full of others' data the disk is: below that a budget would cost more
+/// than it saves.
 const DEFAULT_LEAST: u64 = 2_000_000_000;
 
 /// Share of the disk that stays free, as far as that can be had from the store.
@@ -19,7 +20,7 @@ const MEASURED_FROM: (u64, u64) = (4, 5);
 /// Most bytes that a store may take; applied after a build that added something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Budget {
-    /// A tenth of the disk, at least 2 GB, and a twentieth of the disk stays free.
+    /// A tenth of the disk, and a twentieth of the disk stays free; 2 GB may always be taken.
     #[default]
     Share,
     /// So many bytes.
@@ -42,12 +43,13 @@ impl Store {
             disk.f_blocks.saturating_mul(disk.f_frsize),
             disk.f_bavail.saturating_mul(disk.f_frsize),
         );
-        let (most, least_free) = match budget {
+        let (most, least_free, reserved) = match budget {
             Budget::Unlimited => return Ok(None),
-            Budget::Bytes(bytes) => (bytes, None),
+            Budget::Bytes(bytes) => (bytes, None, None),
             Budget::Share => (
                 (all / DEFAULT_SHARE).max(DEFAULT_LEAST),
                 Some(all / FREE_SHARE),
+                Some(DEFAULT_LEAST),
             ),
         };
         let known = inner.db.read(|tables| tables.known_size())? + inner.database_size();
@@ -58,12 +60,13 @@ impl Store {
         }
         inner.measure_unknown()?;
         let known = inner.db.read(|tables| tables.known_size())? + inner.database_size();
-        if known <= most && !is_crowded {
+        if known <= most && (!is_crowded || reserved.is_some_and(|reserved| known <= reserved)) {
             return Ok(None);
         }
         let options = PruneOptions {
             max_used_space: Some(most),
             min_free_space: least_free,
+            reserved_space: reserved,
             ..PruneOptions::default()
         };
         let pruned = self.prune(&options)?;

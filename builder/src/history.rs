@@ -1,7 +1,7 @@
 //! Past builds as people and programs read them.
 //!
 //! The store keeps a summary and a detail for each build and does not look into them; their form is here, as JSON whose
-//! fields are only ever added. [`recorder`] writes them while a build runs.
+//! fields are only ever added. `recorder` writes them while a build runs.
 
 mod earlier;
 pub(crate) mod recorder;

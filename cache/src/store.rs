@@ -51,7 +51,7 @@ pub enum StoreError {
         root: PathBuf,
         /// Its format.
         found: u32,
-        /// [`FORMAT_VERSION`].
+        /// [`FORMAT_VERSION`](crate::FORMAT_VERSION).
         known: u32,
     },
     /// It is being repaired or brought to this format, or an older rbuild keeps that from being done.

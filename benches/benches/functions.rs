@@ -1,5 +1,4 @@
 //! Single functions, through the crates' public interfaces.
-#![allow(missing_docs, reason = "criterion's macros write public functions")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

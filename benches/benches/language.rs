@@ -3,7 +3,7 @@
 //! The files are those of the corpus (`$RBUILD_CORPUS`, by default `../shared/corpus`), or our own samples without it.
 //! `parse-dockerfile` only cuts a file into instructions; ours checks every instruction, flag and word too, and fires the
 //! checks of the text. The two take turns, and the best round of each counts.
-#![allow(clippy::print_stdout, reason = "what it measures is what it is for")]
+#![expect(clippy::print_stdout, reason = "what it measures is what it is for")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

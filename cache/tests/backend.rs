@@ -1,7 +1,5 @@
 //! The directory backend by itself, and what is believed of a record.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 mod common;
 
 use common::{diff_id, key};

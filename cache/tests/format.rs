@@ -1,6 +1,6 @@
 //! Formats: a newer store is refused, an older one is brought to this one and keeps what it holds.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! A full disk: every error names a path, and the store goes on working.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Past builds: found, told apart from running ones, and removed when there are too many.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Several processes on one store: this test binary runs itself again, with [`ROLE`] saying what to be.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

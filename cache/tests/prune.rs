@@ -1,6 +1,6 @@
 //! Pruning a real store: what stays, what goes, what a kill leaves, and that nobody who builds meanwhile loses anything.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -88,7 +88,8 @@ pub struct Metadata {
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::unnecessary_cast,
-    clippy::useless_conversion
+    clippy::useless_conversion,
+    reason = "which of them fire depends on the architecture"
 )]
 impl From<&Stat> for Metadata {
     fn from(stat: &Stat) -> Self {

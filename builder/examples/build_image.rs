@@ -22,10 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tags: vec![name],
         ..BuildOptions::default()
     };
-    let engine = Engine::open(&EngineOptions {
-        root: EngineOptions::default_root(),
-        budget: rbuild::maintenance::Budget::default(),
-    })?;
+    let engine = Engine::open(&EngineOptions::new(EngineOptions::default_root()))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(engine.build(
         &options,

@@ -97,7 +97,7 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<BuildOutcome, BuildError> {
         let local = context::read_local(options)?;
-        crate::engine::require_root()?;
+        self.rung()?;
         // A failing build ends its own steps, never another build of the caller's; and one that is dropped ends too.
         let cancel = cancel.child_token();
         let _ends_with_us = cancel.clone().drop_guard();
@@ -192,6 +192,7 @@ async fn build_in(
         .unless_cancelled(plan::all_platforms(workspace, &program, source))
         .await?;
     announce(workspace, &graphs, source);
+    workspace.tell_isolation();
     for name in plan::unknown_stages(&program, &workspace.options) {
         workspace.emit(Event::Notice(format!(
             "no stage is named `{name}`: `--no-cache-filter {name}` has no effect"

@@ -13,6 +13,7 @@ mod commands;
 mod error;
 mod failure;
 mod flags;
+mod isolation;
 mod output;
 mod past;
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The library's front door: a store, a spawner, and what can be done with them.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rbuild_cache::{Budget, RemoveTree, Store, TreeSize};
+use rbuild_runner::isolation::{self, Isolation, Rung, Survey};
+use rbuild_runner::job::MoveJob;
 use rbuild_runner::{JobError, Spawner};
 
 use crate::error::BuildError;
@@ -27,25 +30,34 @@ pub fn init() -> Result<(), JobError> {
     Ok(())
 }
 
-/// Says plainly what is missing, instead of failing at the first mount.
-pub(crate) fn require_root() -> Result<(), BuildError> {
-    if rustix::process::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(BuildError::NotRoot)
-    }
-}
-
-/// Where an engine keeps its things.
+/// Where an engine keeps its things, and how it does its work.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// The store's directory.
     pub root: PathBuf,
     /// What the store may take; kept to after a build that ran something.
     pub budget: Budget,
+    /// How strongly steps are isolated.
+    pub isolation: Isolation,
+    /// For users without subordinate ids: owners that can't be set are left out instead of failing the step. What is made so
+    /// is kept apart, in the directory `one-id` of the store.
+    pub ignores_chown_errors: bool,
 }
 
+/// Where a store lies whose owners were left out.
+const ONE_ID: &str = "one-id";
+
 impl EngineOptions {
+    /// The store at `root`, with the strongest isolation that can be had.
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            budget: Budget::default(),
+            isolation: Isolation::Auto,
+            ignores_chown_errors: false,
+        }
+    }
+
     /// `RBUILD_ROOT`; else, as root, `/var/lib/rbuild`; else `$XDG_DATA_HOME/rbuild` or `~/.local/share/rbuild`.
     pub fn default_root() -> PathBuf {
         if let Some(root) = std::env::var_os("RBUILD_ROOT").filter(|root| !root.is_empty()) {
@@ -70,27 +82,43 @@ pub struct Engine {
     store: Store,
     spawner: Spawner,
     budget: Budget,
+    /// Where the work is done; or why it can't be, which matters only when there is some.
+    rung: Result<Rung, JobError>,
 }
 
 impl Engine {
     /// Opens the store, making it when it is missing.
     ///
     /// # Errors
-    /// [`init`] was not called, or the store can't be opened.
+    /// [`init`] was not called, or the store can't be opened. That the isolation can't be had is told when there is work.
     pub fn open(options: &EngineOptions) -> Result<Self, BuildError> {
         let spawner = SPAWNER.get().ok_or(BuildError::NotInitialised)?.clone();
-        let remover = Arc::new(RemoveBySpawner(spawner.clone()));
-        // An ordinary user could do nothing with a store; why it can't be opened would only lead astray.
-        let store = Store::open_with(&options.root, remover).map_err(|error| {
-            require_root()
-                .err()
-                .unwrap_or_else(|| BuildError::store(error))
-        })?;
+        let rung = isolation::decide(options.isolation, options.ignores_chown_errors);
+        let rung = rung.and_then(|rung| spawner.isolate(&rung).map(|()| rung));
+        let loses_owners = matches!(&rung, Ok(Rung::Userns(maps)) if maps.is_single() && maps.ignores_chown_errors);
+        let root = if loses_owners {
+            Cow::Owned(options.root.join(ONE_ID))
+        } else {
+            Cow::Borrowed(&options.root)
+        };
+        let trees = Arc::new(TreesOfSpawner(spawner.clone()));
+        let store = Store::open_with(&root, trees).map_err(BuildError::store)?;
         Ok(Self {
             store,
             spawner,
+            rung,
             budget: options.budget,
         })
+    }
+
+    /// Where the work is done.
+    ///
+    /// # Errors
+    /// The isolation that was asked for can't be had.
+    pub(crate) fn rung(&self) -> Result<&Rung, BuildError> {
+        self.rung
+            .as_ref()
+            .map_err(|error| BuildError::Isolation(error.clone()))
     }
 
     /// The store.
@@ -107,11 +135,24 @@ impl Engine {
     }
 }
 
-/// Has the spawner remove and measure what steps left: it may do so whoever owns it, and however deep it is.
-#[derive(Debug)]
-struct RemoveBySpawner(Spawner);
+/// Tries out what this machine allows, with a store at `root`, which is made when it is missing. Blocks.
+///
+/// # Errors
+/// [`init`] was not called, the directory can't be made, or an engine of this process has begun to work.
+pub fn survey(root: &Path) -> Result<Survey, BuildError> {
+    let spawner = SPAWNER.get().ok_or(BuildError::NotInitialised)?;
+    let store = Store::open_with(root, Arc::new(TreesOfSpawner(spawner.clone())))
+        .map_err(BuildError::store)?;
+    let lease = store.lease().map_err(BuildError::store)?;
+    let place = lease.scratch("survey").map_err(BuildError::store)?;
+    spawner.survey(&place).map_err(BuildError::Isolation)
+}
 
-impl RemoveTree for RemoveBySpawner {
+/// Has the spawner remove and move what steps left: it may do so whoever owns it, and however deep it is.
+#[derive(Debug)]
+struct TreesOfSpawner(Spawner);
+
+impl RemoveTree for TreesOfSpawner {
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
         // Mostly there is nothing, or an empty directory: no reason to start a process.
         match std::fs::remove_dir(path) {
@@ -132,5 +173,17 @@ impl RemoveTree for RemoveBySpawner {
                 .collect(),
         };
         Ok(sizes.into_iter().map(size).collect())
+    }
+
+    fn move_tree(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match std::fs::rename(from, to) {
+            // The root of a layer belongs to another id, or nobody may write to it: no obstacle inside the user namespace.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (from, to) = (from.to_owned(), to.to_owned());
+                let moved = self.0.move_tree(MoveJob::Whole { from, to });
+                moved.map_err(io::Error::other)
+            }
+            result => result,
+        }
     }
 }

@@ -55,9 +55,9 @@ pub enum BuildError {
         #[source]
         source: Boxed,
     },
-    /// Only root can build yet.
-    #[error("building and running as an ordinary user is not implemented yet")]
-    NotRoot,
+    /// The isolation that was asked for, or any, can't be had.
+    #[error("cannot build or run anything here")]
+    Isolation(#[source] JobError),
     /// A tag is no valid image name.
     #[error("`{name}` is not a valid image name")]
     Name {
@@ -402,9 +402,7 @@ impl BuildError {
                 root.display()
             )),
             Self::Export { source, .. } => source.downcast_ref::<ExportError>().and_then(ExportError::help),
-            Self::NotRoot => Some(
-                "run it as root: `sudo rbuild …`, or in a container whose root may mount (`--privileged`)".to_owned(),
-            ),
+            Self::Isolation(error) => error.help.clone(),
             Self::Context(error) => error.help(),
             Self::SourceDateEpoch { source, .. } => source.help(),
             Self::UnknownEpoch { .. } => Some(

@@ -5,10 +5,7 @@
 //! use rbuild::{Engine, EngineOptions, options::BuildOptions};
 //!
 //! rbuild::init()?; // at the top of main, before any thread exists
-//! let engine = Engine::open(&EngineOptions {
-//!     root: EngineOptions::default_root(),
-//!     budget: rbuild::maintenance::Budget::default(),
-//! })?;
+//! let engine = Engine::open(&EngineOptions::new(EngineOptions::default_root()))?;
 //! let options = BuildOptions { tags: vec!["hello".into()], ..BuildOptions::default() };
 //! let outcome = engine.build(&options, std::sync::Arc::new(|_| {}), Default::default()).await?;
 //! println!("{}", outcome.image_id);
@@ -62,10 +59,11 @@ mod tree;
 pub use build::{BuildOutcome, BuiltPlatform};
 pub use context::ContextError;
 pub use download::DownloadError;
-pub use engine::{Engine, EngineOptions, init};
+pub use engine::{Engine, EngineOptions, init, survey};
 pub use error::{BuildError, StepError};
 pub use git::GitError;
 pub use images::{HistoryLine, ImageSummary};
+pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
 pub use run_image::RunError;
 pub use select::SelectError;
 pub use solve::StepCounts;

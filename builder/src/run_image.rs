@@ -11,7 +11,7 @@ use rbuild_runner::{JobError, JobErrorKind, Stdio};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
-use crate::engine::{Engine, require_root};
+use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::images::{Images, ImagesError};
 
@@ -33,9 +33,9 @@ pub enum RunError {
         /// As named.
         image: String,
     },
-    /// Only root can run images yet.
+    /// The isolation that was asked for can't be had.
     #[error(transparent)]
-    NotRoot(Box<BuildError>),
+    Isolation(Box<BuildError>),
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -103,7 +103,8 @@ impl Engine {
     /// Looks the image up and holds its layers. Blocks.
     fn prepare_run(&self, name: &str, argv: &[OsString]) -> Result<Prepared, RunError> {
         let (record, config) = Images::new(self.store().clone()).find(name)?;
-        require_root().map_err(|error| RunError::NotRoot(Box::new(error)))?;
+        self.rung()
+            .map_err(|error| RunError::Isolation(Box::new(error)))?;
         let command = command(&config, argv);
         let Some(first) = command.first() else {
             return Err(RunError::NoCommand {

@@ -138,6 +138,10 @@ fn help_of_a_build() {
           --allow <ENTITLEMENT>        Permit more than the default sandbox: network.host,
                                        security.insecure
       -j, --jobs <N>                   Steps that may run at once [default: number of CPUs]
+          --isolation <MODE>           How commands are isolated: auto (the strongest to be had),
+                                       namespaces or userns [env: RBUILD_ISOLATION]
+          --ignore-chown-errors        Without subordinate ids: leave out owners that can't be set [env:
+                                       RBUILD_IGNORE_CHOWN_ERRORS]
 
     Display:
           --progress <auto|tty|plain|quiet|rawjson>

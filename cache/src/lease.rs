@@ -199,7 +199,7 @@ impl Lease {
                 return Ok::<_, LayerError>((present, false));
             }
             // What stands at the target without a row is the rest of a crash; a row without a directory is a loss.
-            match std::fs::rename(&target, &aside) {
+            match store.remover.move_tree(&target, &aside) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(LayerError::Move {
                         from: target.clone(),
@@ -209,11 +209,14 @@ impl Lease {
                 }
                 _ => {}
             }
-            std::fs::rename(dir, &target).map_err(|source| LayerError::Move {
-                from: dir.to_owned(),
-                to: target.clone(),
-                source,
-            })?;
+            store
+                .remover
+                .move_tree(dir, &target)
+                .map_err(|source| LayerError::Move {
+                    from: dir.to_owned(),
+                    to: target.clone(),
+                    source,
+                })?;
             reach("snapshot-renamed");
             tables.put_layer(&layer, &table, now(), disk)?;
             tables.add_unsynced(&store.boot, &Unsynced::Layer(id.as_str().to_owned()))?;
@@ -241,7 +244,7 @@ impl Lease {
         store.db.write(|tables| {
             tables.remove_layer(id.as_str())?;
             tables.put_lost_layer(id.as_str(), LayerLoss::Damaged.to_row(), now())?;
-            match std::fs::rename(&target, &aside) {
+            match store.remover.move_tree(&target, &aside) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     Err(LayerError::Move {
                         from: target.clone(),

@@ -24,6 +24,9 @@ use crate::store::{DATABASE, StoreError};
 /// Version of everything on disk. A change that an older rbuild would misread raises it, and adds a migration.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// A store of its own in the directory of another, see `EngineOptions` of builder.
+const NESTED: &str = "one-id";
+
 /// Directories of a store, in the order in which they are made.
 const DIRECTORIES: [&str; 8] = [
     "blobs",
@@ -186,6 +189,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
         let is_ours = DIRECTORIES.contains(&text.as_ref())
             || text.starts_with(DATABASE)
             || text == "VERSION.new"
+            || text == NESTED
             || text == "lost+found";
         if !is_ours {
             return Err(StoreError::NotAStore {

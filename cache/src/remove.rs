@@ -1,4 +1,4 @@
-//! Work on trees that the store made but may not own: removing them, and measuring what they take.
+//! Work on trees that the store made but may not own: removing, moving, and measuring what they take.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,13 +6,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Removes and measures directory trees for the store.
+/// Removes, moves and measures directory trees for the store.
 ///
 /// Without root, what a step wrote belongs to ids of the user namespace and only a process inside it may remove
 /// it: builder passes an implementation that asks the spawner. The tree is always below the store's `work/`.
 pub trait RemoveTree: fmt::Debug + Send + Sync {
     /// Removes `path` and all beneath it, following no symlink. `Ok` when it does not exist.
     fn remove_tree(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames the directory `from` to `to`, both in the store. The kernel wants write permission on a directory whose
+    /// parent changes, and a layer's root may deny it to the store's owner.
+    fn move_tree(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
 
     /// What each of these trees takes on the disk, the top included. Follows no symlink, counts nothing of another file
     /// system, and copes with any name, any depth, and files that come and go. One that does not exist has no size.

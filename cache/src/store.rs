@@ -258,7 +258,10 @@ impl Store {
                         inner.blobs.join(digest.trim_start_matches("sha256:"))
                     }
                 };
-                match std::fs::rename(&path, grave.join(number.to_string())) {
+                match inner
+                    .remover
+                    .move_tree(&path, &grave.join(number.to_string()))
+                {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
                         return Err(StoreError::Drop { path, source });
                     }

@@ -176,10 +176,7 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(store: &Path, context: &Path, dockerfile: String) -> Result<Self> {
         Ok(Self {
-            engine: Engine::open(&EngineOptions {
-                root: store.to_owned(),
-                budget: rbuild::maintenance::Budget::default(),
-            })?,
+            engine: Engine::open(&EngineOptions::new(store.to_owned()))?,
             runtime: Runtime::new()?,
             context: context.to_owned(),
             dockerfile,

@@ -9,11 +9,12 @@ use rustix::mount::MountAttrFlags;
 
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{
-    CompleteJob, ExportForm, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome,
-    SealedLayer, SourceRoot, TreeSize, UnpackJob, UnpackOutcome,
+    AttributesJob, CompleteJob, ExportForm, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob,
+    PackJob, PackOutcome, SealedLayer, SourceRoot, TreeSize, UnpackJob, UnpackOutcome,
 };
+use crate::metadata::{self, Metadata};
 use crate::mounts::MountApi;
-use crate::{copy, export, measure, node, overlay, pack, seal, unpack};
+use crate::{copy, export, measure, node, overlay, pack, seal, unpack, walk};
 
 /// Changes files beneath a root and seals what the upper directory then holds.
 pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobError> {
@@ -136,6 +137,51 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), JobError> {
             .and_then(|parent| node::remove_all(parent.as_fd(), name.as_encoded_bytes()))
             .map_err(|errno| cannot_remove(path, errno)),
     }
+}
+
+/// Sets owner and mode of a directory of the store.
+pub(crate) fn set_attributes(job: &AttributesJob) -> Result<(), JobError> {
+    let set = || {
+        let directory = open_plain(&job.path)?;
+        metadata::set_owner(&directory, job.uid, job.gid)?;
+        metadata::set_mode(&directory, job.mode)
+    };
+    set().map_err(|errno| {
+        JobError::from_errno(JobErrorKind::Files, "cannot set owner and mode of", errno)
+            .at(job.path.as_os_str().as_encoded_bytes())
+    })
+}
+
+/// Moves a directory, or what is in it.
+pub(crate) fn move_tree(job: &MoveJob) -> Result<(), JobError> {
+    let (from, result) = match job {
+        MoveJob::Whole { from, to } => (from, rustix::fs::rename(from, to)),
+        MoveJob::Content { from, into } => (from, move_content(from, into)),
+    };
+    result.map_err(|errno| {
+        JobError::from_errno(JobErrorKind::Files, "cannot move the directory", errno)
+            .at(from.as_os_str().as_encoded_bytes())
+    })
+}
+
+fn move_content(from: &Path, into: &Path) -> Result<(), Errno> {
+    let from = match open_plain(from) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        from => from?,
+    };
+    let into = open_plain(into)?;
+    for (name, _) in walk::read_names(from.as_fd())? {
+        rustix::fs::renameat(&from, &name[..], &into, &name[..])?;
+    }
+    let attributes = Metadata::of_fd(&from)?;
+    metadata::set_owner(&into, attributes.uid, attributes.gid)?;
+    metadata::set_mode(&into, attributes.mode)
+}
+
+/// Opens a directory of the store whose last name is no symlink.
+fn open_plain(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
 }
 
 fn cannot_remove(path: &Path, errno: Errno) -> JobError {

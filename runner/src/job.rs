@@ -492,6 +492,39 @@ pub struct LinkedFile {
     pub bytes: u64,
 }
 
+/// Sets owner and mode of a directory of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributesJob {
+    /// An existing directory.
+    pub path: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Moves a directory within the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MoveJob {
+    /// The directory itself, to a name that is free. Someone else than its owner may not do that (its `..` is changed).
+    Whole {
+        /// Where it is.
+        from: PathBuf,
+        /// Where it is to be.
+        to: PathBuf,
+    },
+    /// What is in it, into another existing directory, which also takes its owner and mode. One that is not there, or is no
+    /// directory, has nothing in it.
+    Content {
+        /// What is emptied.
+        from: PathBuf,
+        /// What is filled.
+        into: PathBuf,
+    },
+}
+
 /// Writes the merged root file system of a chain somewhere outside the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportJob {

@@ -10,6 +10,7 @@
 //! | `sandbox` | how a `RUN` step's sandbox is made; see also `docs/sandbox.md` |
 //! | [`root`], [`walk`] | the only ways to files that nobody vouches for |
 //! | [`seal`], [`pack`], [`unpack`], [`copy`] | layers |
+//! | [`isolation`] | as root, in a user namespace, with which ids; and why not better |
 //! | `overlay` | how a chain of snapshots becomes a root file system |
 //! | `sys` | all unsafe code of the project |
 //!
@@ -27,6 +28,8 @@ mod files;
 #[cfg(feature = "floor")]
 pub mod floor;
 mod gzip;
+mod ids;
+pub mod isolation;
 pub mod job;
 pub mod layer_root;
 mod layer_tar;

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use crate::ids;
+
 /// What `st_blocks` counts in, whatever the file system's own blocks are.
 const STAT_BLOCK: u64 = 512;
 
@@ -153,9 +155,10 @@ fn timestamps(mtime: Time) -> Timestamps {
     }
 }
 
-/// Sets the owner of an open file.
+/// Sets the owner of an open file. See [`ids::judge_chown`] for owners that can't be set.
 pub(crate) fn set_owner(fd: impl AsFd, uid: u32, gid: u32) -> Result<(), Errno> {
-    rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+    let result = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    ids::judge_chown(result, uid, gid)
 }
 
 /// Sets the owner of a name; a symlink's own.
@@ -165,8 +168,9 @@ pub(crate) fn set_owner_at(
     uid: u32,
     gid: u32,
 ) -> Result<(), Errno> {
-    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+    let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    let result = rustix::fs::chownat(directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW);
+    ids::judge_chown(result, uid, gid)
 }
 
 /// Sets the permission bits of an open file. Comes after [`set_owner`], which clears setuid.

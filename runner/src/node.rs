@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::ids;
 use crate::metadata::{self, FileKind, Metadata, Time};
 use crate::walk::read_names;
 use crate::xattr::{self, Xattr};
@@ -43,7 +44,11 @@ pub(crate) fn create_node(
     node: Node<'_>,
 ) -> Result<(), Errno> {
     let make = |file_type, device| {
-        rustix::fs::mknodat(directory, name, file_type, Mode::RUSR | Mode::WUSR, device)
+        let made = rustix::fs::mknodat(directory, name, file_type, Mode::RUSR | Mode::WUSR, device);
+        if made == Err(Errno::PERM) && device != 0 {
+            ids::note_device();
+        }
+        made
     };
     match node {
         Node::Symlink(target) => rustix::fs::symlinkat(target, directory, name),

@@ -22,13 +22,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, XattrFlags, fstatvfs, statvfs,
+    Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, XattrFlags, fstatvfs, statvfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, mount, unmount};
 
 use crate::error::{JobError, JobErrorKind};
+use crate::isolation::survey;
 use crate::job::OverlaySpec;
+use crate::metadata;
 use crate::mounts::{self, FsOption, MountApi, MountError};
 
 /// Name of the upper directory in a scratch directory.
@@ -74,7 +76,8 @@ pub(crate) fn mount_writable(
         &spec.scratch,
         attributes,
         api,
-    )?;
+    )
+    .map_err(|error| survey::explain_overlay(error, &spec.scratch))?;
     refuse_read_only(&root, &work)?;
     Ok(root)
 }
@@ -326,9 +329,24 @@ fn prepare_upper(spec: &OverlaySpec) -> Result<(), JobError> {
         Err(Errno::EXIST) => return Ok(()),
         Err(errno) => return Err(failed("cannot make the directory", &upper, &errno.into())),
     }
+    require_user_xattrs(&upper)?;
     match spec.lowers.last() {
         Some(top) => copy_metadata(top, &upper),
         None => Ok(()),
+    }
+}
+
+/// Without them overlayfs still mounts, and then forgets which directories are opaque.
+fn require_user_xattrs(upper: &Path) -> Result<(), JobError> {
+    match rustix::fs::getxattr(upper, "user.overlay.opaque", &mut [0_u8; 8]) {
+        Err(Errno::OPNOTSUPP) => Err(JobError::from_errno(
+            JobErrorKind::Sandbox,
+            "the store's file system has no `user.*` extended attributes, which overlayfs needs, at",
+            Errno::OPNOTSUPP,
+        )
+        .at(upper.as_os_str().as_encoded_bytes())
+        .with_help("put the store on a file system that has them, such as ext4, xfs or btrfs: `--root DIR`")),
+        _ => Ok(()),
     }
 }
 
@@ -342,11 +360,7 @@ fn copy_metadata(from: &Path, to: &Path) -> Result<(), JobError> {
     let (from, target) = (open(from)?, open(to)?);
     let copy = || -> Result<(), Errno> {
         let stat = rustix::fs::fstat(&from)?;
-        rustix::fs::fchown(
-            &target,
-            Some(Uid::from_raw(stat.st_uid)),
-            Some(Gid::from_raw(stat.st_gid)),
-        )?;
+        metadata::set_owner(&target, stat.st_uid, stat.st_gid)?;
         rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         for (name, value) in kept_xattrs(from.as_fd())? {
             rustix::fs::fsetxattr(&target, name.as_slice(), &value, XattrFlags::empty())?;

@@ -36,7 +36,7 @@ use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
 use crate::mounts::{self, MountApi};
 use crate::spawner::{Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
-use crate::{files, overlay, sys};
+use crate::{files, ids, overlay, sys};
 
 /// What the sandbox tells its worker before it becomes the command.
 #[derive(Debug, Serialize, Deserialize)]
@@ -223,7 +223,7 @@ fn become_command(
     };
     let Err(error) = attempt();
     // When the worker has gone, nobody is left to tell.
-    let _ = tell(&Report::Failed(error));
+    let _ = tell(&Report::Failed(ids::explain(error)));
     SETUP_FAILED
 }
 

@@ -19,26 +19,31 @@
 //! all in it) and answers [`CommandStatus::Cancelled`](crate::job::CommandStatus); any other worker is ended by the
 //! kernel on the spot. What it left in the job's directories is the lease owner's to remove.
 //!
+//! **Rungs.** As root the workers have the caller's privileges. Otherwise the server makes a child in a user namespace when the
+//! first job arrives, and that child serves from then on (`userns`).
+//!
 //! Host paths in jobs have to be absolute.
 
 pub(crate) mod protocol;
 mod server;
+pub(crate) mod userns;
 mod worker;
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use self::protocol::{Answer, Reply, Request};
+use self::protocol::{Answer, Header, Reply, Request};
 use crate::error::{JobError, JobErrorKind};
+use crate::isolation::{Ground, Rung, Survey};
 use crate::job::{
-    CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome, RunJob,
-    RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
+    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, PackJob,
+    PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 use crate::mounts::MountApi;
 
@@ -47,6 +52,8 @@ use crate::mounts::MountApi;
 pub struct Spawner {
     /// Our end of the request socket. One message is one `sendmsg`, so threads need no lock.
     socket: Arc<OwnedFd>,
+    /// Where workers stand, once that was said.
+    rung: Arc<OnceLock<Rung>>,
 }
 
 /// What a command reads and writes. Each is closed on this side once the job is sent.
@@ -105,7 +112,40 @@ impl Spawner {
         server::start(&theirs, options).map_err(cannot)?;
         Ok(Self {
             socket: Arc::new(ours),
+            rung: Arc::default(),
         })
+    }
+
+    /// Says on which rung jobs are done; see [`isolation`](crate::isolation). Nothing happens before the first job. Left out,
+    /// jobs are done with the caller's own privileges.
+    ///
+    /// # Errors
+    /// Another rung was said before: a spawner stands on one for good.
+    pub fn isolate(&self, rung: &Rung) -> Result<(), JobError> {
+        if self.rung.get_or_init(|| rung.clone()) == rung {
+            return Ok(());
+        }
+        Err(JobError::new(
+            JobErrorKind::MissingPrivilege,
+            "this process has chosen another isolation already",
+        ))
+    }
+
+    /// What jobs stand on. Blocks; enters the user namespace.
+    pub fn describe(&self) -> Result<Ground, JobError> {
+        self.begin(&Request::Describe, Vec::new(), |reply| {
+            extract!(reply, Describe)
+        })?
+        .wait()
+    }
+
+    /// Tries out what this machine allows, with a store in the existing directory `store`. Blocks. Only before the first job:
+    /// afterwards it would tell what is allowed where the workers stand.
+    pub fn survey(&self, store: &Path) -> Result<Survey, JobError> {
+        self.begin(&Request::Survey(store.to_owned()), Vec::new(), |reply| {
+            extract!(reply, Survey)
+        })?
+        .wait()
     }
 
     /// Starts a command in a sandbox.
@@ -183,6 +223,22 @@ impl Spawner {
         self.begin_export(job, output)?.wait()
     }
 
+    /// Sets owner and mode of an existing directory of the store. Blocks.
+    pub fn set_attributes(&self, job: AttributesJob) -> Result<(), JobError> {
+        self.begin(&Request::SetAttributes(job), Vec::new(), |reply| {
+            extract!(reply, SetAttributes)
+        })?
+        .wait()
+    }
+
+    /// Moves a directory, or what is in it; see [`MoveJob`]. Blocks.
+    pub fn move_tree(&self, job: MoveJob) -> Result<(), JobError> {
+        self.begin(&Request::MoveTree(job), Vec::new(), |reply| {
+            extract!(reply, MoveTree)
+        })?
+        .wait()
+    }
+
     /// Removes a directory tree, whoever owns what is in it. One that is not there is no error. Blocks.
     pub fn remove_tree(&self, path: &Path) -> Result<(), JobError> {
         self.begin(&Request::RemoveTree(path.to_owned()), Vec::new(), |reply| {
@@ -218,7 +274,11 @@ impl Spawner {
         let (ours, theirs) = UnixStream::pair().map_err(|error| lost(&error))?;
         let mut sent = vec![theirs.as_fd()];
         sent.extend(descriptors.iter().map(AsFd::as_fd));
-        protocol::send_descriptors(&*self.socket, &sent).map_err(|errno| lost(&errno))?;
+        let header = match request {
+            Request::Survey(_) => Header::Survey,
+            _ => Header::Job(self.rung.get_or_init(|| Rung::Namespaces).clone()),
+        };
+        protocol::send_descriptors(&*self.socket, &header, &sent).map_err(|errno| lost(&errno))?;
         drop(theirs);
         drop(descriptors);
         protocol::write_message(&ours, request).map_err(|error| lost(&error))?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rbuild_cache::{Chain, ChainId, DiffId, Lease, SnapshotId, Store};
 use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
 use rbuild_frontend::platform::Platform;
+use rbuild_runner::isolation::{IdSource, Rung};
 use rbuild_runner::job::{FileJob, FileOutcome};
 use rbuild_runner::{JobErrorKind, Spawner};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,10 @@ pub(crate) struct Workspace {
     /// Set when the Dockerfile is known, which may say what `SOURCE_DATE_EPOCH` is.
     settings: OnceLock<Settings>,
     has_told_network: AtomicBool,
+    /// Where steps are done.
+    rung: Rung,
+    /// Set when what `RUN` steps share with the surrounding container was told.
+    has_told_ground: OnceLock<()>,
     /// What `/etc/resolv.conf` holds in a RUN step.
     pub(crate) resolv_conf: Vec<u8>,
     pub(crate) images: ImageSources,
@@ -120,6 +125,8 @@ impl Workspace {
             cancel,
             tasks: TaskTracker::new(),
             has_told_network: AtomicBool::new(false),
+            rung: engine.rung()?.clone(),
+            has_told_ground: OnceLock::new(),
             // A machine without a resolver still builds: only names stay unknown.
             resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
             images,
@@ -307,6 +314,47 @@ impl Workspace {
         resolved
             .values()
             .any(|base| !base.config.config.on_build.is_empty())
+    }
+
+    /// Says which rung of isolation was taken, unless it is the strongest.
+    pub(super) fn tell_isolation(&self) {
+        let Rung::Userns(maps) = &self.rung else {
+            return;
+        };
+        let text = match &maps.source {
+            IdSource::Single { because, remedy } if maps.ignores_chown_errors => format!(
+                "isolation: userns with a single id ({because}): all owners are left out, as `--ignore-chown-errors` asks; {remedy}"
+            ),
+            IdSource::Single { because, remedy } => format!(
+                "isolation: userns with a single id ({because}): steps that need another owner fail; {remedy}"
+            ),
+            IdSource::Granted { .. } | IdSource::Own => {
+                format!("isolation: userns with {} user ids", maps.counts().0)
+            }
+        };
+        self.emit(Event::Notice(text));
+    }
+
+    /// Says once a build, before the first command runs, what it would see of the surroundings. Blocks.
+    pub(crate) fn tell_ground(&self) -> Result<(), StepError> {
+        if self.rung == Rung::Namespaces || self.has_told_ground.set(()).is_err() {
+            return Ok(());
+        }
+        let ground = self.spawner.describe().map_err(StepError::Job)?;
+        if !ground.has_own_proc {
+            self.emit(Event::Notice(
+                "RUN steps see the processes of this container: parts of its /proc are covered, so there can be no new one; \
+                 `rbuild info` says what to do"
+                    .to_owned(),
+            ));
+        }
+        if !ground.has_own_hostname {
+            self.emit(Event::Notice(
+                "RUN steps keep this container's host name: its seccomp filter refuses another"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Says once a build that RUN steps are not cut off from the host's network.

@@ -240,6 +240,23 @@ pub(crate) struct SandboxArgs {
     /// Steps that may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
+}
+
+/// How strongly commands are held.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Sandbox")]
+pub(crate) struct IsolationArgs {
+    /// How commands are isolated: auto (the strongest to be had), namespaces or userns [env: RBUILD_ISOLATION]
+    ///
+    /// namespaces: with root's own privileges. userns: below a user namespace, as root or as an ordinary user.
+    /// `rbuild info` says which can be had here, and why not more.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) isolation: Option<String>,
+    /// Without subordinate ids: leave out owners that can't be set [env: RBUILD_IGNORE_CHOWN_ERRORS]
+    #[arg(long)]
+    pub(crate) ignore_chown_errors: bool,
 }
 
 /// What is shown.
@@ -307,6 +324,8 @@ pub(crate) struct RunArgs {
         allow_hyphen_values = true
     )]
     pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 }
 
 /// `rbuild images`

@@ -8,7 +8,7 @@ use rbuild::Engine;
 use rbuild::check::{self, Mend};
 use rbuild::options::{BuildOptions, ContextSource, DockerfileSource};
 
-use super::args::{CheckArgs, GlobalArgs};
+use super::args::{CheckArgs, GlobalArgs, IsolationArgs};
 use super::call::{Call, Format, Method};
 use super::commands::{open_engine, runtime};
 use super::error::UsageError;
@@ -29,7 +29,7 @@ pub(crate) fn check(
     let options = BuildRequest::of_check(args, variables)?;
     super::commands::check_context(&options, true)?;
     if !args.fix && !args.diff {
-        return answer(call, &options, global);
+        return answer(call, &options, global, variables);
     }
     if args.fix && !args.diff && is_stdin(&options) {
         return Err(UsageError::Conflict {
@@ -47,7 +47,7 @@ pub(crate) fn check(
     if has_mends {
         write(&mend)?;
     }
-    answer(call, &options, global)
+    answer(call, &options, global, variables)
 }
 
 fn is_stdin(options: &BuildOptions) -> bool {
@@ -60,11 +60,12 @@ pub(crate) fn answer(
     call: Call,
     options: &BuildOptions,
     global: &GlobalArgs,
+    variables: &Variables,
 ) -> Result<ExitCode, Failure> {
     // Without a store the text can still be looked at: a check must not fail for a disk that is read-only.
     let engine: Option<Engine> = match call.method {
         Method::Targets => None,
-        _ => open_engine(global).ok(),
+        _ => open_engine(global, &IsolationArgs::default(), variables).ok(),
     };
     let runtime = runtime()?;
     match call.method {

@@ -11,10 +11,11 @@ use rbuild::options::BuildOptions;
 use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
 
-use super::args::{BuildArgs, Cli, GlobalArgs, LogLevel, RunArgs, Verb};
+use super::args::{BuildArgs, Cli, GlobalArgs, IsolationArgs, LogLevel, RunArgs, Verb};
 use super::call::Method;
 use super::error::UsageError;
 use super::failure::{Failure, Words};
+use super::isolation;
 use super::request::{BuildRequest, Variables};
 use super::result_files;
 use super::signals::Interrupt;
@@ -52,12 +53,13 @@ fn filter_of(level: LogLevel) -> &'static str {
 }
 
 fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<ExitCode, Failure> {
-    let images = || Ok::<_, Failure>(Images::new(open_engine(&cli.global)?.store().clone()));
-    let history = || Ok::<_, Failure>(History::new(open_engine(&cli.global)?.store().clone()));
+    let engine = || open_engine(&cli.global, &IsolationArgs::default(), variables);
+    let images = || Ok::<_, Failure>(Images::new(engine()?.store().clone()));
+    let history = || Ok::<_, Failure>(History::new(engine()?.store().clone()));
     match cli.verb {
         Verb::Build(args) => build(&args, &cli.global, variables, verb_was_typed),
         Verb::Check(args) => super::checking::check(&args, &cli.global, variables),
-        Verb::Run(args) => run(&args, &cli.global),
+        Verb::Run(args) => run(&args, &cli.global, variables),
         Verb::Images(args) => {
             ui::table::print_images(
                 &images()?.list().map_err(Failure::new)?,
@@ -94,11 +96,11 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             }
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Du(args) => store_verbs::du(&args, &open_engine(&cli.global)?),
-        Verb::Prune(args) => store_verbs::prune(&args, || open_engine(&cli.global)),
-        Verb::Cache(verb) => store_verbs::cache(&verb, &open_engine(&cli.global)?),
+        Verb::Du(args) => store_verbs::du(&args, &engine()?),
+        Verb::Prune(args) => store_verbs::prune(&args, engine),
+        Verb::Cache(verb) => store_verbs::cache(&verb, &engine()?),
         Verb::Info => {
-            ui::table::print_facts(&facts(&cli.global));
+            info(&cli.global)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Version => {
@@ -112,10 +114,14 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
     }
 }
 
-pub(super) fn open_engine(global: &GlobalArgs) -> Result<Engine, Failure> {
+pub(super) fn open_engine(
+    global: &GlobalArgs,
+    isolation: &IsolationArgs,
+    variables: &Variables,
+) -> Result<Engine, Failure> {
     let options = EngineOptions {
-        root: root_of(global),
         budget: super::values::budget()?,
+        ..isolation::engine_options(root_of(global), isolation, variables)?
     };
     Engine::open(&options).map_err(|error| Failure::of_build(error, |_| Vec::new()))
 }
@@ -125,6 +131,15 @@ fn root_of(global: &GlobalArgs) -> PathBuf {
         .root
         .clone()
         .unwrap_or_else(EngineOptions::default_root)
+}
+
+/// What this machine allows is tried out; when that can't even be begun, the rest is told all the same.
+fn info(global: &GlobalArgs) -> Result<(), Failure> {
+    ui::table::print_facts(&facts(global));
+    let survey = rbuild::survey(&root_of(global))
+        .map_err(|error| Failure::of_build(error, |_| Vec::new()))?;
+    ui::table::print_survey(&survey);
+    Ok(())
 }
 
 fn facts(global: &GlobalArgs) -> BTreeMap<&'static str, String> {
@@ -154,10 +169,10 @@ fn build(
     let request = BuildRequest::new(args, variables)?;
     check_context(&request.options, verb_was_typed)?;
     if request.call.method != Method::Build {
-        return super::checking::answer(request.call, &request.options, global);
+        return super::checking::answer(request.call, &request.options, global, variables);
     }
     ui::refuse_archive_on_terminal(&request.options)?;
-    let engine = open_engine(global)?;
+    let engine = open_engine(global, &args.sandbox.isolation, variables)?;
     let console = ui::Console::new(request.progress);
     let runtime = runtime()?;
     let (interrupt, result) = runtime.block_on(async {
@@ -209,8 +224,9 @@ pub(super) fn check_context(
     }
 }
 
-fn run(args: &RunArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
-    let engine = open_engine(global).map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
+fn run(args: &RunArgs, global: &GlobalArgs, variables: &Variables) -> Result<ExitCode, Failure> {
+    let engine = open_engine(global, &args.isolation, variables)
+        .map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
     let runtime = runtime().map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
     runtime.block_on(async {
         let interrupt = Interrupt::listen(|| ())
@@ -220,7 +236,7 @@ fn run(args: &RunArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
             .await;
         code.map(ExitCode::from).map_err(|error| {
             let exit_code = error.exit_code();
-            if let rbuild::RunError::NotRoot(error) = error {
+            if let rbuild::RunError::Isolation(error) = error {
                 return Failure::of_build(*error, |_| Vec::new()).with_exit_code(exit_code);
             }
             Failure::new(error).with_exit_code(exit_code)

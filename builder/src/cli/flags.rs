@@ -140,13 +140,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     .unless(&["true", "1", "t"]),
     no_effect("force-rm", false, "there are no intermediate containers"),
     refused(
-        "isolation",
-        true,
-        "there is one isolation yet: namespaces",
-        "leave it out",
-    )
-    .unless(&["default", ""]),
-    refused(
         "load",
         false,
         "images cannot be handed to Docker or podman yet",

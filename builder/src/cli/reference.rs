@@ -25,6 +25,7 @@ const TAIL: &str = "\n## Exit codes\n\n\
     | variable | meaning |\n|---|---|\n\
     | `RBUILD_ROOT` | the store, when `--root` is not given |\n\
     | `RBUILD_CACHE_MAX_USED` | most that the store may take, such as `20GB`, or `unlimited`; default: a tenth of the disk, less while not a twentieth of it is free, but never less than 2 GB |\n\
+    | `RBUILD_ISOLATION`, `RBUILD_IGNORE_CHOWN_ERRORS` | `--isolation`, `--ignore-chown-errors`, when they are not given; the latter is `true` or `false` |\n\
     | `RBUILD_LOG`, `RUST_LOG` | log filter in `tracing` syntax, when `--log-level` is not given |\n\
     | `BUILDKIT_PROGRESS` | `--progress`, when it is not given |\n\
     | `DOCKER_DEFAULT_PLATFORM` | `--platform`, when it is not given |\n\

@@ -1,11 +1,10 @@
 //! `RUN --mount=type=cache`: a directory of the store, prepared once when it is fresh.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use rbuild_cache::{CacheMountGuard, CacheMountId};
 use rbuild_frontend::graph::{Input, MountKind, Run, Sharing};
-use rbuild_runner::job::{Access, SandboxMountKind};
+use rbuild_runner::job::{Access, AttributesJob, MoveJob, SandboxMountKind};
 
 use super::{StepJob, copy, mounts};
 use crate::error::StepError;
@@ -122,7 +121,7 @@ fn fill_new(
             gid,
             mode,
             ..
-        } => give_attributes(guard, *uid, *gid, *mode),
+        } => give_attributes(job, guard, *uid, *gid, *mode),
         MountKind::Cache { from, .. } => fill(job, from, reading, guard),
         _ => Err(StepError::Internal("not a cache mount")),
     }
@@ -151,17 +150,21 @@ fn identity(
 }
 
 fn give_attributes(
+    job: &StepJob,
     guard: &CacheMountGuard,
     uid: u32,
     gid: u32,
     mode: u32,
 ) -> Result<(), StepError> {
-    let failed = |source| StepError::CacheMount {
-        path: guard.path().to_owned(),
-        source,
+    let path = guard.path().to_owned();
+    let attributes = AttributesJob {
+        path,
+        uid,
+        gid,
+        mode,
     };
-    chown(guard.path(), Some(uid), Some(gid)).map_err(failed)?;
-    std::fs::set_permissions(guard.path(), std::fs::Permissions::from_mode(mode)).map_err(failed)
+    let spawner = &job.solver.workspace.spawner;
+    spawner.set_attributes(attributes).map_err(StepError::Job)
 }
 
 /// Copies the first content in, through an overlay-less root whose upper directory becomes the mount's content.
@@ -176,24 +179,13 @@ fn fill(
             "a cache mount's first content was not selected",
         ));
     };
-    let failed = |source| StepError::CacheMount {
-        path: guard.path().to_owned(),
-        source,
-    };
     let content = mounts::mirror(job, from, found)?;
     let content = content.join(String::from_utf8_lossy(copy::MIRROR_NAME).as_ref());
-    if !content.is_dir() {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(&content).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        std::fs::rename(entry.path(), guard.path().join(entry.file_name())).map_err(failed)?;
-    }
-    let metadata = std::fs::metadata(&content).map_err(failed)?;
-    give_attributes(
-        guard,
-        metadata.uid(),
-        metadata.gid(),
-        metadata.mode() & 0o7777,
-    )
+    let into = guard.path().to_owned();
+    let spawner = &job.solver.workspace.spawner;
+    let moved = spawner.move_tree(MoveJob::Content {
+        from: content,
+        into,
+    });
+    moved.map_err(StepError::Job)
 }

@@ -93,6 +93,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
     if run.network == Network::Default {
         workspace.tell_network();
     }
+    workspace.tell_ground()?;
     let scratch = workspace.scratch("run")?;
     let mounts = mounts::prepare(job, run)?;
     let mut environment: Vec<(Vec<u8>, Vec<u8>)> = bytes(&run.environment);

@@ -1,8 +1,9 @@
 //! Tables and facts on stdout.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use rbuild::{HistoryLine, ImageSummary};
+use rbuild::{HistoryLine, ImageSummary, Survey};
 
 use super::{units, write_stdout};
 
@@ -57,6 +58,40 @@ pub(crate) fn print_history(lines: &[HistoryLine], is_full: bool) {
 pub(crate) fn print_facts(facts: &BTreeMap<&'static str, String>) {
     let line = |(name, value): (&&str, &String)| format!("{name:<8} {value}\n");
     write_stdout(&facts.iter().map(line).collect::<Vec<_>>().concat());
+}
+
+/// `rbuild info`: what can be had, what can't and why, and what to do.
+pub(crate) fn print_survey(survey: &Survey) {
+    write_stdout(&survey_text(survey));
+}
+
+fn survey_text(survey: &Survey) -> String {
+    let mut text = String::new();
+    for (title, rows) in [
+        ("isolation", &survey.rungs),
+        ("abilities", &survey.abilities),
+    ] {
+        text.extend(["\n", title, "\n"]);
+        for (name, outcome) in rows {
+            let (mark, words) = match outcome {
+                Ok(words) => ("yes", words),
+                Err(finding) => ("no ", &finding.because),
+            };
+            let _ = writeln!(text, "  {name:<11} {mark}  {words}"); // writing to a String cannot fail
+            if let Err(finding) = outcome
+                && !finding.remedy.is_empty()
+            {
+                let _ = writeln!(text, "  {:<11}      {}", "", finding.remedy);
+            }
+        }
+    }
+    match survey.rungs.iter().find(|(_, outcome)| outcome.is_ok()) {
+        Some((name, _)) => {
+            let _ = writeln!(text, "\n`--isolation auto` takes: {name}");
+        }
+        None => text.push_str("\n`--isolation auto` finds nothing: no step can be done here\n"),
+    }
+    text
 }
 
 fn shorten_id(id: &str, is_full: bool) -> String {

@@ -264,32 +264,6 @@ fn a_failing_step_that_several_wait_for_is_still_shown_in_its_place() {
 }
 
 #[test]
-fn an_ordinary_user_is_told_so() {
-    use std::os::unix::process::CommandExt;
-    let place = Place::new();
-    let mut command = place.build("FROM base\nRUN true\n").command();
-    // The test's own directories belong to root; all that the user needs of them is to get there.
-    for path in ["", "context", "base", "Dockerfile"] {
-        let path = place.path().join(path);
-        let mode = if path.is_dir() { 0o777 } else { 0o644 };
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    }
-    let output = command.uid(65534).gid(65534).output();
-    let output = match output {
-        Ok(output) => output,
-        // The binary lies where that user can't go.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
-        Err(error) => panic!("{error}"),
-    };
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(
-        log.contains("ordinary user") && log.contains("sudo"),
-        "{log}"
-    );
-}
-
-#[test]
 fn a_damaged_layer_is_noticed_and_made_again() {
     let place = Place::new();
     let dockerfile = |last: &str| format!("FROM base\nRUN echo precious > /precious\nRUN {last}\n");

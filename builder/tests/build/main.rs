@@ -15,6 +15,7 @@ mod failing;
 mod git;
 mod history;
 mod language;
+mod ordinary_user;
 mod real_job;
 mod remote_cache;
 mod running;

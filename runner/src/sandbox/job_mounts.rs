@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -13,6 +14,7 @@ use super::mount_point::{self, PointKind};
 use super::setup::Setup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{Access, Confinement, OverlaySpec, ProvidedFile, SandboxMount, SandboxMountKind};
+use crate::metadata;
 use crate::mounts::{self, MountError};
 use crate::overlay;
 
@@ -157,11 +159,7 @@ fn write_file(
             .map_or(Errno::IO, Errno::from_raw_os_error)
     })?;
     if (file.uid, file.gid) != (0, 0) {
-        rustix::fs::fchown(
-            &fd,
-            Some(Uid::from_raw(file.uid)),
-            Some(Gid::from_raw(file.gid)),
-        )?;
+        metadata::set_owner(&fd, file.uid, file.gid)?;
     }
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(file.mode & 0o7777))?;
     Ok(fd.into())
@@ -205,19 +203,16 @@ fn copy_file(source: &OwnedFd, scratch: &Path) -> Result<OwnedFd, JobError> {
     let failed =
         |error: std::io::Error| overlay::failed("cannot copy the mounted file to", &path, &error);
     let mut from = File::open(mounts::path_of(source.as_fd())).map_err(failed)?;
-    let metadata = from.metadata().map_err(failed)?;
-    if !metadata.is_file() {
+    let attributes = from.metadata().map_err(failed)?;
+    if !attributes.is_file() {
         return Err(failed(std::io::Error::from(Errno::INVAL)));
     }
     let mut to = File::create_new(&path).map_err(failed)?;
     std::io::copy(&mut from, &mut to).map_err(failed)?;
-    to.set_permissions(metadata.permissions()).map_err(failed)?;
-    std::os::unix::fs::fchown(
-        &to,
-        Some(std::os::unix::fs::MetadataExt::uid(&metadata)),
-        Some(std::os::unix::fs::MetadataExt::gid(&metadata)),
-    )
-    .map_err(failed)?;
+    to.set_permissions(attributes.permissions())
+        .map_err(failed)?;
+    metadata::set_owner(&to, attributes.uid(), attributes.gid())
+        .map_err(|errno| failed(errno.into()))?;
     Ok(to.into())
 }
 

@@ -15,11 +15,16 @@ use super::mount_point::{self, PointKind, Stubs};
 use super::plan::{SandboxPlan, SetupOp};
 use super::{capabilities, job_mounts, seccomp};
 use crate::error::{JobError, JobErrorKind};
+use crate::ids;
+use crate::isolation::IdMaps;
 use crate::job::RunJob;
 use crate::mounts::{self, FsOption, MountApi, MountError};
 use crate::overlay;
 use crate::sys;
 use crate::users::{self, User};
+
+/// The group of terminals, by Debian's and everybody's numbers.
+const TTY_GROUP: u32 = 5;
 
 /// A sandbox that only lacks its command.
 #[derive(Debug)]
@@ -89,8 +94,13 @@ impl Setup<'_> {
             } => {
                 let options: Vec<FsOption<'_>> = options
                     .iter()
+                    // Without subordinate ids there is no group for terminals.
+                    .filter(|(name, _)| *name != "gid" || ids::has_gid(TTY_GROUP))
                     .map(|(name, value)| (*name, value.as_deref()))
                     .collect();
+                if *kind == "proc" {
+                    return self.mount_proc(*attributes);
+                }
                 let root = self.mount_filesystem(kind, target, &options, *attributes)?;
                 fill(root.as_fd(), directories, links).map_err(|errno| {
                     JobError::from_errno(JobErrorKind::Sandbox, "cannot fill", errno).at(*target)
@@ -114,11 +124,7 @@ impl Setup<'_> {
                     errno,
                 )
             }),
-            SetupOp::SetHostname => {
-                rustix::system::sethostname(&self.job.hostname).map_err(|errno| {
-                    JobError::from_errno(JobErrorKind::Sandbox, "cannot set the host name", errno)
-                })
-            }
+            SetupOp::SetHostname => self.set_hostname(),
             SetupOp::EnterRoot => self.enter_root(),
             SetupOp::SetLimits => self.job.rlimits.iter().try_for_each(set_limit),
             SetupOp::FilterSystemCalls => seccomp::install().map_err(cannot_filter),
@@ -212,20 +218,40 @@ impl Setup<'_> {
         Ok(())
     }
 
+    /// A new procfs shows the sandbox's processes only. Where parts of ours are covered, a user namespace may not mount one
+    /// (it would uncover them); then ours is shown, with what covers it. `/proc/self` is right in it all the same.
+    fn mount_proc(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
+        match self.mount_filesystem("proc", "proc", &[], attributes) {
+            Err(error) if error.kind == JobErrorKind::MissingPrivilege && ids::maps().is_some() => {
+                self.show_own("proc", attributes)
+            }
+            result => result.map(drop),
+        }
+    }
+
+    /// Shows a directory of ours with everything mounted in it.
+    fn show_own(&mut self, name: &str, attributes: MountAttrFlags) -> Result<(), JobError> {
+        let path = std::path::Path::new("/").join(name);
+        let source = overlay::open_directory(&path)?;
+        let target = name.as_bytes();
+        self.bind(
+            source.as_fd(),
+            true,
+            attributes,
+            target,
+            PointKind::Directory,
+        )
+    }
+
     /// A new sysfs belongs to the sandbox's network namespace. Where mounting one is refused (inside some containers), the
     /// host's is shown.
     fn mount_sysfs(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
         match self.mount_filesystem("sysfs", "sys", &[], attributes) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == JobErrorKind::MissingPrivilege => {
-                let source = overlay::open_directory("/sys".as_ref())?;
-                self.bind(
-                    source.as_fd(),
-                    true,
-                    attributes,
-                    b"sys",
-                    PointKind::Directory,
-                )
+                self.show_own("sys", attributes)?;
+                // A new one has no cgroup file systems in it.
+                self.mask("sys/fs/cgroup")
             }
             Err(error) => Err(error),
         }
@@ -399,6 +425,16 @@ impl Setup<'_> {
         Ok(())
     }
 
+    /// In a container whose seccomp filter refuses this, the container's name stays; `Ground` has told so.
+    fn set_hostname(&self) -> Result<(), JobError> {
+        match rustix::system::sethostname(&self.job.hostname) {
+            Err(Errno::PERM) if ids::maps().is_some() => Ok(()),
+            result => result.map_err(|errno| {
+                JobError::from_errno(JobErrorKind::Sandbox, "cannot set the host name", errno)
+            }),
+        }
+    }
+
     fn become_user(&self) -> Result<(), JobError> {
         let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
         let groups: Vec<Gid> = self
@@ -410,17 +446,31 @@ impl Setup<'_> {
         let switch = || -> Result<(), Errno> {
             // A process group leader cannot; a process that was just cloned is none.
             rustix::process::setsid()?;
-            rustix::thread::set_thread_groups(&groups)?;
+            if ids::maps().is_some_and(IdMaps::is_single) {
+                // Changing groups is what a namespace with a single id had to give up.
+                if ids::ignores_owners() {
+                    return Ok(());
+                }
+            } else {
+                rustix::thread::set_thread_groups(&groups)?;
+            }
             rustix::thread::set_thread_res_gid(gid, gid, gid)?;
             rustix::thread::set_thread_res_uid(uid, uid, uid)
         };
         switch().map_err(|errno| {
             let user = String::from_utf8_lossy(&self.job.user);
-            JobError::from_errno(
+            let error = JobError::from_errno(
                 JobErrorKind::Sandbox,
                 format!("cannot become user `{user}`"),
                 errno,
-            )
+            );
+            match errno {
+                Errno::INVAL => error.with_help(ids::why_unmapped(&format!(
+                    "{}:{}",
+                    self.user.uid, self.user.gid
+                ))),
+                _ => error,
+            }
         })
     }
 }

@@ -1,11 +1,13 @@
 //! What crosses the spawner's sockets.
 //!
 //! ```text
-//! caller ── SOCK_SEQPACKET: one byte + descriptors [reply, …] ──▶ the idle worker
+//! caller ── SOCK_SEQPACKET: Header + descriptors [reply, …] ──▶ the idle worker
 //! caller ◀══ SOCK_STREAM `reply`, one per job ══════════════════════════════════════▶ worker
 //!            caller → worker: length (u64, little endian) + Request, then nothing; hanging up cancels the job
 //!            worker → caller: length (u64, little endian) + Result<Reply, JobError>
 //! ```
+//!
+//! The header is for the server, which looks at the first one without taking it: there it learns where workers are to stand.
 //!
 //! Both ends are the same program (one is a fork of the other), so the encoding carries no version.
 
@@ -17,15 +19,16 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
+use crate::isolation::{Ground, Rung, Survey};
 use crate::job::{
-    CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, PackJob, PackOutcome, RunJob,
-    RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
+    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, PackJob,
+    PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 
 /// A job.
@@ -40,6 +43,10 @@ pub(crate) enum Request {
     RemoveTree(PathBuf),
     Measure(Vec<PathBuf>),
     Examine(PathBuf),
+    SetAttributes(AttributesJob),
+    MoveTree(MoveJob),
+    Describe,
+    Survey(PathBuf),
 }
 
 /// Its answer, of the same name.
@@ -54,7 +61,23 @@ pub(crate) enum Reply {
     RemoveTree(()),
     Measure(Vec<TreeSize>),
     Examine(SealedLayer),
+    SetAttributes(()),
+    MoveTree(()),
+    Describe(Ground),
+    Survey(Survey),
 }
+
+/// What the server is told of a message.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Header {
+    /// A job for a worker that stands on this rung.
+    Job(Rung),
+    /// A look at what this machine allows, from where the server was started.
+    Survey,
+}
+
+/// Largest header: two maps of 340 lines of three numbers, five bytes each at most, and two paths.
+const MAX_HEADER: usize = 16 << 10;
 
 /// Most descriptors a request has: the reply socket and three for the command.
 pub(crate) const MAX_DESCRIPTORS: usize = 4;
@@ -65,15 +88,30 @@ const MAX_MESSAGE: u64 = 4 << 30;
 /// Gives these descriptors to a worker.
 pub(crate) fn send_descriptors(
     socket: impl AsFd,
+    header: &Header,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
+    let header = postcard::to_stdvec(header).map_err(|_| Errno::INVAL)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOBIG);
     }
-    let data = [IoSlice::new(b"j")];
+    let data = [IoSlice::new(&header)];
     retry(|| sendmsg(&socket, &data, &mut control, SendFlags::NOSIGNAL)).map(|_| ())
+}
+
+/// Waits for the next request and reads its header; the request stays where it is. `None` when every caller has gone.
+pub(crate) fn peek_header(socket: impl AsFd) -> Result<Option<Header>, Errno> {
+    let mut header = vec![0_u8; MAX_HEADER];
+    // Nothing is said of room for descriptors, so none are received.
+    let (length, _) = retry(|| recv(&socket, header.as_mut_slice(), RecvFlags::PEEK))?;
+    if length == 0 {
+        return Ok(None);
+    }
+    postcard::from_bytes(&header[..length])
+        .map(Some)
+        .map_err(|_| Errno::BADMSG)
 }
 
 /// Waits for the next request. `None` when every caller has gone.
@@ -167,8 +205,12 @@ mod tests {
         )
         .expect("pair");
         let null = std::fs::File::open("/dev/null").expect("open");
-        send_descriptors(&ours, &[null.as_fd(), theirs.as_fd()]).expect("send");
+        let header = Header::Job(Rung::Namespaces);
+        send_descriptors(&ours, &header, &[null.as_fd(), theirs.as_fd()]).expect("send");
         drop(ours);
+        for _ in 0..2 {
+            assert_eq!(peek_header(&theirs).expect("peek").as_ref(), Some(&header));
+        }
         assert_eq!(
             receive_descriptors(&theirs)
                 .expect("receive")
@@ -177,5 +219,6 @@ mod tests {
             2
         );
         assert!(receive_descriptors(&theirs).expect("receive").is_none());
+        assert!(peek_header(&theirs).expect("peek").is_none());
     }
 }

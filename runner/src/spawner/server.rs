@@ -5,13 +5,15 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 use rustix::thread::UnshareFlags;
 
-use super::{SpawnerOptions, protocol, worker};
+use super::protocol::Header;
+use super::{SpawnerOptions, protocol, userns, worker};
+use crate::error::JobError;
+use crate::isolation::Rung;
 use crate::sys;
 
 /// Forks the server, which serves `socket` until its other end is closed everywhere.
@@ -48,16 +50,38 @@ const ENDED: u8 = b'e';
 
 fn serve(socket: &OwnedFd, options: SpawnerOptions) {
     prepare(socket);
-    // Most commands need no worker: the first is forked when there is something to do.
-    let mut news = [PollFd::new(socket, PollFlags::IN)];
-    while poll(&mut news, None) == Err(Errno::INTR) {}
-    if news[0].revents().contains(PollFlags::HUP) {
-        return;
-    }
-    // Made once, and then in every worker.
-    let _ = crate::sandbox::seccomp::default_program();
+    // Most commands need no worker: the first is forked when there is something to do. It also says where to stand.
     loop {
-        let Ok(is_open) = fork_worker(socket, options) else {
+        let header = protocol::peek_header(socket);
+        if matches!(header, Ok(Some(Header::Job(_)))) {
+            // Made once, and then in every worker.
+            let _ = crate::sandbox::seccomp::default_program();
+        }
+        match header {
+            Ok(Some(Header::Survey)) => {
+                if !matches!(fork_worker(socket, options, &Ok(())), Ok(true)) {
+                    return;
+                }
+            }
+            Ok(Some(Header::Job(Rung::Namespaces))) => {
+                return serve_jobs(socket, options, &Ok(()));
+            }
+            Ok(Some(Header::Job(Rung::Userns(maps)))) => {
+                return match userns::enter(&maps, |result| serve_jobs(socket, options, &result)) {
+                    Ok(()) => (),
+                    // Every job is told why.
+                    Err(error) => serve_jobs(socket, options, &Err(error)),
+                };
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Serves until every caller has gone. When the workers can't stand where they should, every job fails with the reason.
+fn serve_jobs(socket: &OwnedFd, options: SpawnerOptions, standing: &Result<(), JobError>) {
+    loop {
+        let Ok(is_open) = fork_worker(socket, options, standing) else {
             // No process can be had now. The next caller sees its reply socket close and reports the job as lost.
             match protocol::receive_descriptors(socket) {
                 Ok(Some(_)) => continue,
@@ -72,7 +96,11 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
 }
 
 /// Forks a worker and returns when it is idle no more; false when there will be no more jobs.
-fn fork_worker(socket: &OwnedFd, options: SpawnerOptions) -> Result<bool, Errno> {
+fn fork_worker(
+    socket: &OwnedFd,
+    options: SpawnerOptions,
+    standing: &Result<(), JobError>,
+) -> Result<bool, Errno> {
     let (news, teller) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut teller = Some(teller);
     sys::process::fork_process(|| {
@@ -86,7 +114,7 @@ fn fork_worker(socket: &OwnedFd, options: SpawnerOptions) -> Result<bool, Errno>
             let _ = rustix::io::write(&teller, &[word]);
         }
         if let Ok(Some(descriptors)) = received {
-            worker::work(descriptors, options);
+            worker::work(descriptors, options, standing);
         }
         0
     })?;

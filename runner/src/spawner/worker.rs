@@ -8,10 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::protocol::{self, Answer, Reply, Request};
 use super::{SpawnerOptions, Stdio};
 use crate::error::{JobError, JobErrorKind};
-use crate::{files, sandbox, sys};
+use crate::{files, ids, isolation, sandbox, sys};
 
 /// Does the job whose descriptors these are: the reply socket, then what the job reads or writes.
-pub(super) fn work(descriptors: Vec<OwnedFd>, options: SpawnerOptions) {
+pub(super) fn work(
+    descriptors: Vec<OwnedFd>,
+    options: SpawnerOptions,
+    standing: &Result<(), JobError>,
+) {
     sys::signal::keep_ended_children();
     let mut descriptors = descriptors.into_iter();
     let Some(reply) = descriptors.next().map(UnixStream::from) else {
@@ -20,8 +24,9 @@ pub(super) fn work(descriptors: Vec<OwnedFd>, options: SpawnerOptions) {
     let Ok(Some(request)) = protocol::read_message::<Request>(&reply) else {
         return;
     };
-    let answer = catch_unwind(AssertUnwindSafe(|| {
-        answer(request, descriptors, &reply, options)
+    let answer = catch_unwind(AssertUnwindSafe(|| match standing {
+        Ok(()) => answer(request, descriptors, &reply, options).map_err(ids::explain),
+        Err(error) => Err(error.clone()),
     }))
     .unwrap_or_else(|payload| Err(panicked(&*payload)));
     // Fails when the caller has gone, and then nobody is left to tell.
@@ -74,6 +79,10 @@ fn answer(
         Request::RemoveTree(path) => files::remove_tree(&path).map(Reply::RemoveTree),
         Request::Measure(paths) => files::measure(&paths).map(Reply::Measure),
         Request::Examine(snapshot) => files::examine(&snapshot).map(Reply::Examine),
+        Request::SetAttributes(job) => files::set_attributes(&job).map(Reply::SetAttributes),
+        Request::MoveTree(job) => files::move_tree(&job).map(Reply::MoveTree),
+        Request::Describe => Ok(Reply::Describe(isolation::survey::describe())),
+        Request::Survey(store) => Ok(Reply::Survey(isolation::survey::survey(&store))),
     };
     sys::signal::stay_when_signalled_by(reply).map_err(disarm)?;
     answer

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use rbuild_runner::isolation::{IdMaps, Rung};
 use rbuild_runner::job::*;
 use rbuild_runner::{JobError, RunHandle, Spawner, SpawnerOptions, Stdio};
 
@@ -75,6 +76,16 @@ impl Place {
             spawner,
             steps: std::cell::Cell::new(0),
         })
+    }
+
+    /// A place whose jobs are done below a user namespace with these ids.
+    pub(crate) fn in_userns(maps: IdMaps) -> Option<Self> {
+        let place = Self::new()?;
+        place
+            .spawner
+            .isolate(&Rung::Userns(maps))
+            .expect("the first rung");
+        Some(place)
     }
 
     pub(crate) fn base(&self) -> PathBuf {

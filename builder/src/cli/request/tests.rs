@@ -336,7 +336,6 @@ fn what_cannot_be_had_is_refused_with_its_flag() {
         "--pids-limit 5",
         "--resource memory=1g",
         "--cgroup-parent x",
-        "--isolation chroot",
         "--security-opt seccomp=x",
         "--policy filename=x",
         "--report r.html",

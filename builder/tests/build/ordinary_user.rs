@@ -1,0 +1,398 @@
+//! Builds of an ordinary user, and each ability taken away in turn.
+//!
+//! The user exists in a mount namespace of the test's own: the files that name it and grant its ids are bind mounts there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::support::{Image, Place};
+
+const UID: u32 = 21_000;
+const GID: u32 = 21_001;
+
+/// A build by a user who may or may not have subordinate ids, after a shell text took something away.
+struct ByUser<'place> {
+    place: &'place Place,
+    has_range: bool,
+    /// Run as root in the test's mount namespace, before the user comes.
+    before: String,
+    /// Options of setpriv.
+    setpriv: Vec<&'static str>,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, &'static str)>,
+}
+
+impl<'place> ByUser<'place> {
+    fn new(place: &'place Place) -> Self {
+        Self {
+            place,
+            has_range: true,
+            before: String::new(),
+            setpriv: vec!["--reuid=21000", "--regid=21001", "--clear-groups"],
+            arguments: Vec::new(),
+            variables: Vec::new(),
+        }
+    }
+
+    fn without_range(mut self) -> Self {
+        self.has_range = false;
+        self
+    }
+
+    fn before(mut self, text: &str) -> Self {
+        self.before.push_str(text);
+        self.before.push('\n');
+        self
+    }
+
+    fn setpriv(mut self, option: &'static str) -> Self {
+        self.setpriv.push(option);
+        self
+    }
+
+    fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    fn home(&self) -> PathBuf {
+        self.place.path().join("home")
+    }
+
+    /// `rbuild WORDS` as that user, with the store where it is by default.
+    fn rbuild(&self, words: &[String]) -> Output {
+        let etc = self.place.path().join("etc");
+        for directory in [&etc, &self.home()] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        chown(self.home(), Some(UID), Some(GID)).unwrap();
+        fs::set_permissions(self.place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let passwd = format!("{passwd}tester:x:{UID}:{GID}::/nowhere:/bin/sh\n");
+        let grant = if self.has_range {
+            "tester:300000:65536\n"
+        } else {
+            ""
+        };
+        for (name, text) in [
+            ("passwd", passwd.as_str()),
+            ("subuid", grant),
+            ("subgid", grant),
+        ] {
+            fs::write(etc.join(name), text).unwrap();
+        }
+        // A mount point may be missing: then there is an /etc of the test's own.
+        let script = format!(
+            "etc=$1 program=$2; shift 2\n\
+             for name in passwd subuid subgid; do mount --bind \"$etc/$name\" /etc/$name; done\n\
+             cp \"$program\" \"$etc/rbuild\"; chmod 755 \"$etc\" \"$etc/rbuild\"\n{}\n\
+             exec setpriv {} -- \"$etc/rbuild\" \"$@\"",
+            self.before,
+            self.setpriv.join(" ")
+        );
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-euc",
+                &script,
+                "sh",
+            ])
+            .arg(&etc)
+            .arg(env!("CARGO_BIN_EXE_rbuild"))
+            .args(words)
+            .env("HOME", self.home())
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("RBUILD_ROOT")
+            .env_remove("SOURCE_DATE_EPOCH")
+            .envs(self.variables.iter().copied());
+        command.output().unwrap()
+    }
+
+    fn build(&self, dockerfile: &str) -> (bool, String) {
+        let path = self.place.path();
+        fs::write(path.join("Dockerfile"), dockerfile).unwrap();
+        let out = path.join("home/out.tar");
+        let mut words: Vec<String> = ["build", "--progress=plain", "-f"]
+            .map(String::from)
+            .to_vec();
+        words.push(path.join("Dockerfile").display().to_string());
+        words.push(format!(
+            "--build-context=base=oci-layout://{}",
+            path.join("base").display()
+        ));
+        words.push(format!(
+            "--output=type=oci,dest={},rewrite-timestamp=true",
+            out.display()
+        ));
+        words.extend(self.arguments.iter().cloned());
+        words.push(self.place.context().display().to_string());
+        let output = self.rbuild(&words);
+        let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), log.into_owned())
+    }
+
+    #[track_caller]
+    fn ok(&self, dockerfile: &str) -> (Image, String) {
+        let (success, log) = self.build(dockerfile);
+        assert!(success, "build failed:\n{log}");
+        (Image::read(&self.home().join("out.tar")), log)
+    }
+
+    /// Expects a failure that says all of `words`.
+    #[track_caller]
+    fn fails(&self, dockerfile: &str, words: &[&str]) {
+        let (success, log) = self.build(dockerfile);
+        assert!(!success, "should have failed:\n{log}");
+        for word in words {
+            assert!(log.contains(word), "no `{word}` in:\n{log}");
+        }
+    }
+
+    fn info(&self) -> String {
+        let output = self.rbuild(&["info".to_owned()]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+const EPOCH: &str = "--build-arg=SOURCE_DATE_EPOCH=1000000000";
+
+const OWNERS: &str = "FROM base\nCOPY --chown=1000:1001 f /f\n\
+    RUN chmod 4711 /f && mkdir -m 2775 /d && touch /d/x && rm -r /data\nADD caps.tar /caps/\n\
+    USER app\nRUN echo $HOME > /tmp/home\nUSER root\nRUN --mount=type=cache,target=/c,uid=1000,mode=700 echo cached > /c/f\n\
+    RUN --mount=type=cache,target=/c,uid=1000,mode=700 cat /c/f > /from-cache\nRUN chmod 555 /\nRUN mkdir /last\n";
+
+/// A file with a capability, and one of another owner.
+fn write_caps(place: &Place) {
+    let mut tar = tar::Builder::new(fs::File::create(place.context().join("caps.tar")).unwrap());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(2);
+    header.set_mode(0o755);
+    header.set_uid(33);
+    header.set_gid(50);
+    header.set_mtime(900_000_000);
+    // Version 2, effective, CAP_NET_RAW permitted.
+    let value: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    tar.append_pax_extensions([("SCHILY.xattr.security.capability", value)])
+        .unwrap();
+    tar.append_data(&mut header, "ping", &b"x\n"[..]).unwrap();
+    tar.finish().unwrap();
+}
+
+#[test]
+fn the_image_is_roots_byte_for_byte() {
+    let place = Place::new();
+    place.file("f", "content\n");
+    write_caps(&place);
+    let path = place.path().join("out.tar");
+    let as_root = place.build(OWNERS).arg(&format!(
+        "--output=type=oci,dest={},rewrite-timestamp=true",
+        path.display()
+    ));
+    as_root.arg(EPOCH).ok();
+    let by_user = ByUser::new(&place).arg(EPOCH);
+    let (image, log) = by_user.ok(OWNERS);
+    assert!(
+        log.contains("isolation: userns with 65537 user ids"),
+        "{log}"
+    );
+    assert_eq!(
+        image.entry("f").map(|file| (file.uid, file.gid)),
+        Some((1000, 1001))
+    );
+    assert_eq!(image.text("from-cache"), "cached\n");
+    let read = |path: PathBuf| fs::read(path).unwrap();
+    assert!(
+        read(path) == read(by_user.home().join("out.tar")),
+        "the archives differ"
+    );
+    // What only hits enters no user namespace: nothing could.
+    let idle = ByUser::new(&place)
+        .arg(EPOCH)
+        .before("mount --bind /bin/false /usr/bin/newuidmap");
+    let (_, log) = idle.ok(OWNERS);
+    assert!(log.contains("0 run"), "{log}");
+    // And the store can be emptied: nothing is left behind that the user may not touch through rbuild.
+    assert_eq!(
+        fs::read_dir(by_user.home().join(".local/share/rbuild/work"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn without_a_range_everything_is_the_callers_and_other_owners_are_an_error() {
+    let place = Place::new();
+    place.file("f", "content\n");
+    let user = ByUser::new(&place).without_range();
+    let (image, log) = user.ok("FROM scratch\nCOPY f /f\n");
+    assert!(
+        log.contains("grants no ids to tester") && log.contains("usermod --add-subuids"),
+        "{log}"
+    );
+    assert_eq!(
+        image.entry("f").map(|file| (file.uid, file.gid)),
+        Some((0, 0))
+    );
+    user.fails(
+        "FROM scratch\nCOPY --chown=7:8 f /f\n",
+        &[
+            "the owner 7:8 can't be set",
+            "usermod --add-subuids",
+            "--ignore-chown-errors",
+        ],
+    );
+}
+
+#[test]
+fn owners_are_left_out_when_asked_for_and_kept_apart() {
+    let place = Place::new();
+    place.file("f", "content\n");
+    let dockerfile = "FROM base\nCOPY --chown=7:8 f /f\nUSER app\nRUN id -u > /tmp/u\n";
+    let ignoring = ByUser::new(&place)
+        .without_range()
+        .arg("--ignore-chown-errors");
+    let (image, log) = ignoring.ok(dockerfile);
+    assert!(log.contains("all owners are left out"), "{log}");
+    assert_eq!(
+        image.entry("f").map(|file| (file.uid, file.gid)),
+        Some((0, 0))
+    );
+    assert_eq!(image.text("tmp/u"), "0\n");
+    // With a range, nothing of that is taken for the real thing.
+    let (image, log) = ByUser::new(&place)
+        .variable("RBUILD_IGNORE_CHOWN_ERRORS", "1")
+        .ok(dockerfile);
+    assert!(!log.contains("CACHED"), "{log}");
+    assert_eq!(
+        image.entry("f").map(|file| (file.uid, file.gid)),
+        Some((7, 8))
+    );
+    assert_eq!(image.text("tmp/u"), "1000\n");
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_to_do() {
+    let place = Place::new();
+    let rows: [(&str, ByUser<'_>, &[&str]); 4] = [
+        (
+            "no set-user-ID bit",
+            ByUser::new(&place).before("cp /usr/bin/newuidmap \"$etc/n\"; chmod 755 \"$etc/n\"; mount --bind \"$etc/n\" /usr/bin/newuidmap"),
+            &["neither set-user-ID root", "chmod u+s /usr/bin/newuidmap"],
+        ),
+        (
+            "no newuidmap",
+            ByUser::new(&place).before(
+                "mkdir \"$etc/bin\"; for f in /usr/bin/*; do case $f in */new?idmap) ;; *) ln -s \"/proc/self/root/$etc/usr-bin/${f##*/}\" \"$etc/bin/\";; esac; done; \
+                 mkdir \"$etc/usr-bin\"; mount --bind /usr/bin \"$etc/usr-bin\"; mount --bind \"$etc/bin\" /usr/bin",
+            ),
+            &["`newuidmap` is not installed", "apt-get install uidmap"],
+        ),
+        (
+            "no_new_privs",
+            ByUser::new(&place).setpriv("--no-new-privs"),
+            &["no_new_privs", "--security-opt no-new-privileges"],
+        ),
+        (
+            "no range",
+            ByUser::new(&place).without_range(),
+            &["grants no ids to tester", "usermod --add-subuids"],
+        ),
+    ];
+    for (name, user, words) in rows {
+        let info = user.info();
+        for word in words {
+            assert!(info.contains(word), "{name}: no `{word}` in:\n{info}");
+        }
+        assert!(
+            info.contains("`--isolation auto` takes: userns"),
+            "{name}: {info}"
+        );
+    }
+    let user = ByUser::new(&place).arg("--isolation=namespaces");
+    user.fails(
+        "FROM base\nRUN true\n",
+        &["isolation `namespaces` can't be had here", "uid 21000"],
+    );
+}
+
+#[test]
+fn without_user_namespaces_nothing_is_done_and_the_reason_is_told() {
+    let place = Place::new();
+    // The limit is this test's own user namespace's: the machine's stays.
+    let limit = "exec unshare --user --map-root-user sh -euc 'echo 0 > /proc/sys/user/max_user_namespaces; \
+        exec setpriv --bounding-set=-sys_admin -- \"$@\"' sh \"$etc/rbuild\" \"$@\"";
+    let user = ByUser::new(&place).before(limit);
+    user.fails(
+        "FROM base\nRUN true\n",
+        &["user.max_user_namespaces", "sysctl -w"],
+    );
+    let info = user.info();
+    assert!(info.contains("no step can be done here"), "{info}");
+}
+
+#[test]
+fn root_without_cap_sys_admin_takes_a_user_namespace() {
+    let place = Place::new();
+    let dockerfile = "FROM base\nRUN chown 5:6 /data && id -u > /u\n";
+    let root = |options: &[&'static str]| {
+        let mut user = ByUser::new(&place);
+        user.setpriv = options.to_vec();
+        user
+    };
+    let (image, log) = root(&["--bounding-set=-sys_admin"]).ok(dockerfile);
+    assert!(log.contains("isolation: userns with"), "{log}");
+    assert_eq!(
+        image.entry("data").map(|data| (data.uid, data.gid)),
+        Some((5, 6))
+    );
+    root(&["--bounding-set=-all"]).fails(dockerfile, &["CAP_SETFCAP", "--user 1000"]);
+}
+
+#[test]
+fn a_covered_proc_is_shown_as_it_is_and_said_so() {
+    let place = Place::new();
+    let user = ByUser::new(&place).before("mount -t tmpfs -o ro tmpfs /proc/sys/kernel");
+    let (image, log) = user.ok(
+        "FROM base\nRUN cat /proc/self/status > /status; ls /proc/sys/kernel > /covered; echo $$ > /pid\n",
+    );
+    assert!(log.contains("see the processes of this container"), "{log}");
+    assert!(
+        image.text("status").contains("cat"),
+        "/proc/self is the reader's"
+    );
+    assert_eq!(
+        (image.text("covered").as_str(), image.text("pid").as_str()),
+        ("", "1\n")
+    );
+    assert!(user.info().contains("unmask=ALL"));
+}
+
+#[test]
+fn a_store_where_overlays_cannot_write_is_named() {
+    let place = Place::new();
+    let over = "mkdir -p \"$etc/l\" \"$etc/u\" \"$etc/w\" \"$HOME/s\"; \
+        mount -t overlay -o lowerdir=\"$etc/l\",upperdir=\"$etc/u\",workdir=\"$etc/w\" overlay \"$HOME/s\"; chmod 777 \"$HOME/s\"";
+    let ram = "mkdir -p \"$HOME/s\"; mount -t ramfs ramfs \"$HOME/s\"; chmod 777 \"$HOME/s\"";
+    for (before, words) in [
+        (over, ["overlayfs, which can't hold", "--root DIR"]),
+        (ram, ["extended attributes", "--root DIR"]),
+    ] {
+        let user = ByUser::new(&place).before(before);
+        let root = user.home().join("s/store").display().to_string();
+        let user = user.arg(&format!("--root={root}"));
+        user.fails("FROM base\nRUN true\n", &words);
+    }
+}

@@ -326,6 +326,9 @@ fn outcome(images: &[BuiltImage], exports: &[Exported], counts: StepCounts) -> B
 }
 
 fn describe(output: &Output) -> String {
+    if output.kind == OutputKind::Image {
+        return if output.pushes { "registry" } else { "image" }.to_owned();
+    }
     output.destination.as_ref().map_or_else(
         || "standard output".to_owned(),
         |path| path.display().to_string(),

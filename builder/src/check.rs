@@ -341,7 +341,10 @@ impl<'a> Bases<'a> {
             let sources = ImageSources {
                 store: engine.store().clone(),
                 spawner: engine.spawner().clone(),
-                client: RegistryClient::new(ClientOptions::default()),
+                client: RegistryClient::with_settings(
+                    ClientOptions::default(),
+                    options.registries.clone(),
+                ),
                 tasks: Tasks::new(Arc::new(|_| {})),
             };
             Ok::<_, BuildError>((sources, lease))

@@ -43,6 +43,23 @@ impl BuiltImage {
         }
     }
 
+    /// An image of the store, with its config's own bytes.
+    pub(crate) fn of_store(
+        config: ImageConfig,
+        config_bytes: Vec<u8>,
+        config_digest: Digest,
+        chain: Chain,
+    ) -> Self {
+        Self {
+            platform: config.platform(),
+            config,
+            config_bytes,
+            config_digest,
+            base_layers: chain.0.len(),
+            chain,
+        }
+    }
+
     /// The same with other `diff_ids` for the layers: what rewriting their times does.
     pub(crate) fn with_diff_ids(&self, diff_ids: &[DiffId]) -> Self {
         let texts = diff_ids.iter().map(ToString::to_string).collect();

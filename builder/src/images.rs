@@ -124,13 +124,17 @@ impl Images {
     }
 
     /// Keeps built images under full names (see [`full_name`]). With several platforms a name points at the first.
+    /// `manifests` has image ids with the digests of their manifests, as far as they were packed; what was known of an
+    /// image before stays.
     pub async fn add(
         &self,
         images: &[BuiltImage],
         names: Vec<String>,
+        manifests: &[(Digest, Digest)],
         lease: &Lease,
     ) -> Result<Exported, ExportError> {
         let (store, lease, images) = (self.store.clone(), lease.clone(), images.to_vec());
+        let manifests = manifests.to_vec();
         blocking::run(move || {
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -144,9 +148,21 @@ impl Images {
                     None => names.iter().map(String::as_str).collect(),
                     Some(_) => Vec::new(),
                 };
+                let packed = manifests
+                    .iter()
+                    .find(|(id, _)| *id == image.config_digest)
+                    .map(|(_, manifest)| manifest.clone());
+                let manifest_digest = match packed {
+                    Some(packed) => Some(packed),
+                    None => store
+                        .image(image.config_digest.as_ref())
+                        .ok()
+                        .flatten()
+                        .and_then(|known| known.manifest_digest),
+                };
                 let record = ImageRecord {
                     config_digest: image.config_digest.clone(),
-                    manifest_digest: None,
+                    manifest_digest,
                     size: image.chain.0.iter().map(|layer| layer.tar_size).sum(),
                     created: now,
                     platform: image.platform.to_string(),

@@ -54,6 +54,7 @@ mod solve;
 mod steps;
 pub mod tasks;
 mod timestamp;
+mod transfer;
 mod tree;
 
 pub use build::{BuildOutcome, BuiltPlatform};
@@ -67,4 +68,5 @@ pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
 pub use run_image::RunError;
 pub use select::SelectError;
 pub use solve::StepCounts;
+pub use transfer::{PushedImage, SaveForm, TransferError};
 pub use tree::TreeError;

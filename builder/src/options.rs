@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::platform::Platform;
 
+use crate::registry::RegistrySettings;
+
 /// Everything one build is told.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
@@ -43,6 +45,9 @@ pub struct BuildOptions {
     pub cache_to: Vec<CacheTarget>,
     /// `--pull`
     pub pull: PullPolicy,
+    /// Credentials, mirrors and certificates: `--authfile`, `--creds`, `--tls-verify`, `--cert-dir` above the
+    /// machine's files.
+    pub registries: RegistrySettings,
     /// `--network`
     pub network: Network,
     /// `--add-host`: name and address (`host-gateway` resolved).
@@ -169,7 +174,7 @@ pub enum Entitlement {
 }
 
 /// One `--output`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// What is written.
     pub kind: OutputKind,
@@ -181,6 +186,12 @@ pub struct Output {
     pub compression: OutputCompression,
     /// `compression-level=`
     pub compression_level: Option<i32>,
+    /// `force-compression=true`: layers of the base are compressed in the same way.
+    pub forces_compression: bool,
+    /// `oci-mediatypes=false`: Docker's media types.
+    pub has_docker_media_types: bool,
+    /// `push=true`, `type=registry` or `--push`: the image goes to the registries of its names, too.
+    pub pushes: bool,
     /// `annotation.K=V`
     pub annotations: Vec<(String, String)>,
     /// `name=`: image names, as typed.
@@ -196,6 +207,9 @@ impl Output {
             rewrites_timestamps: false,
             compression: OutputCompression::default(),
             compression_level: None,
+            forces_compression: false,
+            has_docker_media_types: false,
+            pushes: false,
             annotations: Vec::new(),
             names: Vec::new(),
         }
@@ -209,6 +223,10 @@ pub enum OutputKind {
     Oci,
     /// An OCI layout as a directory (`type=oci,tar=false`).
     OciDirectory,
+    /// What `docker save` writes, with the files of an OCI layout in it.
+    Docker,
+    /// The same as a directory (`type=docker,tar=false`).
+    DockerDirectory,
     /// A tag in the local store.
     Image,
     /// The root file system as a directory.

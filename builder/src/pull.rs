@@ -33,7 +33,7 @@ use crate::blocking;
 use crate::layout::Layout;
 use crate::manifest::{self, Document, MAX_DOCUMENT, media};
 use crate::options::PullPolicy;
-use crate::registry::{RegistryClient, Repository};
+use crate::registry::RegistryClient;
 use crate::tasks::Tasks;
 
 /// Indexes in indexes that are followed.
@@ -126,7 +126,8 @@ impl ImageSources {
                         source,
                     })?
                     .with_default_tag();
-                self.resolve_name(&reference, platform, policy, lease).await
+                self.resolve_name(name, &reference, platform, policy, lease)
+                    .await
             }
             ImageReference::Layout { path, tag, digest } => {
                 let (path, tag, digest) = (path.clone(), tag.clone(), digest.clone());
@@ -141,6 +142,7 @@ impl ImageSources {
 
     async fn resolve_name(
         &self,
+        typed: &str,
         reference: &Reference,
         platform: &Platform,
         policy: PullPolicy,
@@ -151,6 +153,11 @@ impl ImageSources {
         {
             return Ok(base);
         }
+        // A short name that the machine's configuration gives a full one leads there, but an image of the store goes first.
+        let (settings, text) = (self.client.settings().clone(), typed.to_owned());
+        let alias = blocking::run(move || settings.alias(&text)).await?;
+        let alias = alias.map(Reference::with_default_tag);
+        let reference = alias.as_ref().unwrap_or(reference);
         // A digest names the same content for ever: asking the registry again could tell nothing new.
         if (policy != PullPolicy::Always || reference.digest.is_some())
             && let Some(base) = self.remembered(reference, platform, lease).await?
@@ -281,7 +288,7 @@ impl ImageSources {
         let config_digest = found.config().digest();
         let config = self
             .client
-            .document(&Repository::of(reference), config_digest)
+            .document(reference, config_digest)
             .await
             .map_err(pull)?;
         let origin = Origin::Registry(reference.clone());

@@ -1,31 +1,47 @@
-//! A registry client: OCI distribution and Docker registry v2, pulling only for now.
+//! A registry client: OCI distribution and Docker registry v2.
 //!
 //! ```text
 //! RegistryClient ── manifest()  GET /v2/<name>/manifests/<tag|digest>   bounded, digest checked
 //!        │       ── document()  GET /v2/<name>/blobs/<digest>           bounded, digest checked (configs)
 //!        │       ── download()  GET /v2/<name>/blobs/<digest>           streamed, resumed, size checked
-//!        ├─ transport: one attempt: request, challenge, token, status → error
+//!        │       ── upload()    HEAD, POST, PATCH, PUT of /v2/<name>/blobs/…  streamed, mounted, resumed
+//!        │       ── put_manifest()
+//!        ├─ settings: where a name leads, who we are there, whom we trust
+//!        ├─ host: scheme, TLS, tokens, transfers at once
+//!        ├─ transport: one attempt: request, challenge, redirects, status → error
 //!        └─ retry: transient errors again, with back-off and Retry-After
 //! ```
 //!
 //! Nothing that a registry says is believed: sizes are limits, digests are recomputed, redirects never carry our
-//! token to another host and never lead from HTTPS to HTTP. Requests are anonymous; configuration, credentials,
-//! mirrors and pushes join here later (they change `endpoint`, the token request and add methods, nothing else).
+//! credentials to another host and never lead from HTTPS to HTTP.
 
 mod auth;
 mod download;
 mod error;
+mod host;
+mod secret;
+mod settings;
 mod transport;
+mod upload;
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oci_spec::image::Digest;
 use rbuild_frontend::reference::Reference;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
+use self::auth::Access;
 pub use self::error::RegistryError;
+pub(crate) use self::host::is_loopback;
+use self::host::{Host, Repository};
+pub use self::secret::Secret;
+pub use self::settings::{
+    Decision, LoggedIn, RegistryFlags, RegistrySettings, SettingsError, registry_name,
+};
+pub use self::upload::{BlobUpload, OnBytes, Uploaded};
+use crate::blocking;
 use crate::manifest::{self, Document, MAX_DOCUMENT};
 
 /// How patient and how greedy a client is.
@@ -37,12 +53,18 @@ pub struct ClientOptions {
     pub read_timeout: Duration,
     /// Tries of one request in all.
     pub attempts: u32,
+    /// Tries of a request to a mirror: the next place waits.
+    pub mirror_attempts: u32,
     /// Pause before the second try; doubles each time.
     pub first_pause: Duration,
     /// Longest pause, also when `Retry-After` asks for more: then the request fails at once.
     pub longest_pause: Duration,
-    /// Layer downloads at once. Four fill a fast line; registries start to refuse at about thirty.
-    pub parallel_downloads: usize,
+    /// Blobs that are sent to or fetched from one host at once. Four fill a fast line; registries start to refuse at
+    /// about thirty.
+    pub parallel_transfers: usize,
+    /// Bytes of one request of an upload. Larger blobs are sent in several, each of which can be sent again. Some
+    /// registries refuse chunks below 5 MiB, some front servers requests above 100.
+    pub chunk_size: u64,
 }
 
 impl Default for ClientOptions {
@@ -51,9 +73,11 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             attempts: 5,
+            mirror_attempts: 2,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(30),
-            parallel_downloads: 4,
+            parallel_transfers: 4,
+            chunk_size: 32 << 20,
         }
     }
 }
@@ -67,13 +91,10 @@ pub struct RegistryClient {
 #[derive(Debug)]
 struct Shared {
     options: ClientOptions,
-    /// For registries on this machine, which no proxy can reach. Made when first needed: reading the machine's
-    /// certificates costs more than a whole cached build.
-    direct: OnceCell<reqwest::Client>,
-    /// For all others; obeys the proxy variables. As lazy.
-    proxied: OnceCell<reqwest::Client>,
-    tokens: auth::TokenCache,
-    downloads: Semaphore,
+    settings: RegistrySettings,
+    usual: OnceCell<reqwest::Client>,
+    /// By registry and whether it is insecure. Held only to look up or add.
+    hosts: Mutex<HashMap<(String, bool), Arc<Host>>>,
 }
 
 /// A manifest or index as a registry gave it.
@@ -87,85 +108,124 @@ pub struct FetchedManifest {
     pub document: Document,
 }
 
-/// One repository of one registry, with the address to reach it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repository {
-    /// Registry as in the reference, the key for tokens.
-    registry: String,
-    /// `library/debian`
-    name: String,
-    /// `https://registry-1.docker.io`
-    endpoint: String,
-}
-
-impl Repository {
-    /// The repository that a reference names.
-    pub fn of(reference: &Reference) -> Self {
-        let registry = reference.registry.as_str();
-        let host = if registry == "docker.io" {
-            "registry-1.docker.io"
-        } else {
-            registry
-        };
-        let scheme = if is_loopback(host) { "http" } else { "https" };
-        Self {
-            registry: registry.to_owned(),
-            name: reference.repository.clone(),
-            endpoint: format!("{scheme}://{host}"),
-        }
-    }
-
-    fn url(&self, kind: &str, selector: &str) -> String {
-        format!("{}/v2/{}/{kind}/{selector}", self.endpoint, self.name)
-    }
-
-    /// What a pull token is asked for.
-    fn pull_scope(&self) -> String {
-        format!("repository:{}:pull", self.name)
-    }
-}
-
-/// True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port: there plain HTTP is safe, and usual.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name == "localhost"
-        || name == "::1"
-        || name
-            .parse::<Ipv4Addr>()
-            .is_ok_and(|address| address.is_loopback())
+/// A place that a name leads to, and how often it is tried.
+struct Place {
+    repository: Repository,
+    attempts: u32,
 }
 
 impl RegistryClient {
-    /// Makes a client; costs nothing until it is used.
+    /// Makes a client without any configuration: anonymous, no mirrors. Costs nothing until it is used.
     pub fn new(options: ClientOptions) -> Self {
-        let downloads = Semaphore::new(options.parallel_downloads.max(1));
+        Self::with_settings(options, RegistrySettings::none())
+    }
+
+    /// Makes a client with a configuration; costs nothing until it is used.
+    pub fn with_settings(options: ClientOptions, settings: RegistrySettings) -> Self {
         let shared = Shared {
             options,
-            direct: OnceCell::new(),
-            proxied: OnceCell::new(),
-            tokens: auth::TokenCache::default(),
-            downloads,
+            settings,
+            usual: OnceCell::new(),
+            hosts: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
         }
     }
 
+    /// The configuration.
+    pub(crate) fn settings(&self) -> &RegistrySettings {
+        &self.shared.settings
+    }
+
+    fn host(&self, repository: &Repository) -> Arc<Host> {
+        let mut hosts = self
+            .shared
+            .hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = (repository.registry.clone(), repository.is_insecure);
+        let host = hosts
+            .entry(key)
+            .or_insert_with(|| Arc::new(Host::new(&self.shared.options)));
+        Arc::clone(host)
+    }
+
+    /// The URL of something of a repository.
+    async fn url(
+        &self,
+        repository: &Repository,
+        kind: &str,
+        selector: &str,
+    ) -> Result<String, RegistryError> {
+        let line = self.line(&self.host(repository), repository).await?;
+        Ok(format!(
+            "{}://{}/v2/{}/{kind}/{selector}",
+            line.scheme,
+            repository.authority(),
+            repository.name
+        ))
+    }
+
+    /// Where a reference can be pulled from, mirrors first. `has_digest` is what is asked for.
+    async fn places(
+        &self,
+        reference: &Reference,
+        has_digest: bool,
+    ) -> Result<Vec<Place>, RegistryError> {
+        let (settings, reference) = (self.shared.settings.clone(), reference.clone());
+        let route = blocking::run(move || settings.route(&reference)).await?;
+        let options = &self.shared.options;
+        let suits = |source: &&settings::Source| {
+            source
+                .mirror
+                .is_none_or(|asked_for| asked_for.covers(has_digest))
+        };
+        let place = |source: &settings::Source| Place {
+            repository: Repository::of(source),
+            attempts: match source.mirror {
+                Some(_) => options.mirror_attempts,
+                None => options.attempts,
+            },
+        };
+        Ok(route.sources.iter().filter(suits).map(place).collect())
+    }
+
     /// Fetches the manifest or index that a reference's digest or, without one, its tag names.
     pub async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, RegistryError> {
-        let repository = Repository::of(reference);
+        let mut places = self
+            .places(reference, reference.digest.is_some())
+            .await?
+            .into_iter()
+            .peekable();
+        loop {
+            let place = places.next().ok_or_else(|| RegistryError::NotFound {
+                reference: reference.to_string(),
+            })?;
+            match self.manifest_at(&place, reference).await {
+                Err(error) if places.peek().is_some() => tell_mirror(&place.repository, &error),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn manifest_at(
+        &self,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<FetchedManifest, RegistryError> {
+        let repository = &place.repository;
         let selector = reference
             .digest
             .as_deref()
             .or(reference.tag.as_deref())
             .unwrap_or("latest");
-        let url = repository.url("manifests", selector);
+        let url = self.url(repository, "manifests", selector).await?;
         let expected = reference.digest.as_deref().and_then(manifest::parse_digest);
         let answer = self
-            .retrying(|| self.get_bounded(&repository, &url, Some(manifest::media::ACCEPT)))
+            .retrying(place.attempts, || {
+                self.get_bounded(repository, &url, Some(manifest::media::ACCEPT))
+            })
             .await;
         let answer = answer.map_err(|error| match error {
             RegistryError::BlobNotFound { .. } => RegistryError::NotFound {
@@ -194,15 +254,32 @@ impl RegistryClient {
         })
     }
 
-    /// Fetches a small blob whole: an image config.
+    /// Fetches a small blob of a reference's repository whole: an image config.
     pub async fn document(
         &self,
-        repository: &Repository,
+        reference: &Reference,
         digest: &Digest,
     ) -> Result<Vec<u8>, RegistryError> {
-        let url = repository.url("blobs", digest.as_ref());
+        let mut places = self.places(reference, true).await?.into_iter().peekable();
+        loop {
+            let place = places.next().ok_or_else(|| RegistryError::NotFound {
+                reference: reference.to_string(),
+            })?;
+            match self.document_at(&place, digest).await {
+                Err(error) if places.peek().is_some() => tell_mirror(&place.repository, &error),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn document_at(&self, place: &Place, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let url = self
+            .url(&place.repository, "blobs", digest.as_ref())
+            .await?;
         let answer = self
-            .retrying(|| self.get_bounded(repository, &url, None))
+            .retrying(place.attempts, || {
+                self.get_bounded(&place.repository, &url, None)
+            })
             .await?;
         let actual = manifest::digest_of(&answer.bytes);
         if actual == *digest {
@@ -216,8 +293,35 @@ impl RegistryClient {
         }
     }
 
+    /// Shows credentials to a registry, to see whether it takes them. The client's settings must hold them.
+    pub async fn check_login(&self, registry: &str) -> Result<(), RegistryError> {
+        let reference = Reference {
+            registry: registry.to_owned(),
+            repository: "x".to_owned(),
+            tag: None,
+            digest: None,
+        };
+        let places = self.places(&reference, false).await?;
+        let place = places.last().ok_or_else(|| RegistryError::NotFound {
+            reference: registry.to_owned(),
+        })?;
+        let repository = &place.repository;
+        let line = self.line(&self.host(repository), repository).await?;
+        let url = format!("{}://{}/v2/", line.scheme, repository.authority());
+        self.retrying(place.attempts, || async {
+            let call = transport::Call::get(&url, None, 0);
+            let response = self.execute(repository, &Access::Nothing, &call).await?;
+            transport::check_status(response, &url).await.map(drop)
+        })
+        .await
+    }
+
     /// Carries out a request until it succeeds, fails for good, or the tries are used up.
-    async fn retrying<T, Attempt>(&self, attempt: impl Fn() -> Attempt) -> Result<T, RegistryError>
+    async fn retrying<T, Attempt>(
+        &self,
+        attempts: u32,
+        attempt: impl Fn() -> Attempt,
+    ) -> Result<T, RegistryError>
     where
         Attempt: Future<Output = Result<T, RegistryError>>,
     {
@@ -227,7 +331,7 @@ impl RegistryClient {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     failures += 1;
-                    match self.pause_after(&error, failures) {
+                    match self.pause_after(&error, failures, attempts) {
                         Some(pause) => tokio::time::sleep(pause).await,
                         None => return Err(error),
                     }
@@ -237,9 +341,9 @@ impl RegistryClient {
     }
 
     /// How long to wait before the next try; none when there is none.
-    fn pause_after(&self, error: &RegistryError, failures: u32) -> Option<Duration> {
+    fn pause_after(&self, error: &RegistryError, failures: u32, attempts: u32) -> Option<Duration> {
         let options = &self.shared.options;
-        if failures >= options.attempts || !error.is_transient() {
+        if failures >= attempts || !error.is_transient() {
             return None;
         }
         let back_off = options
@@ -258,28 +362,10 @@ impl RegistryClient {
     }
 }
 
+/// Notes why a mirror was passed over; the next place may well have what is wanted.
+fn tell_mirror(repository: &Repository, error: &RegistryError) {
+    tracing::info!(mirror = repository.registry, %error, "the mirror does not help, trying the next place");
+}
+
 /// The largest answer that is read into memory.
 const LARGEST_ANSWER: u64 = MAX_DOCUMENT;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_spoken_to_in_the_clear() {
-        let rows = [
-            ("debian:12", "https://registry-1.docker.io"),
-            ("localhost:5000/a", "http://localhost:5000"),
-            ("127.0.0.1:5000/a", "http://127.0.0.1:5000"),
-            ("127.9.9.9:1/a", "http://127.9.9.9:1"),
-            ("[::1]:5000/a", "http://[::1]:5000"),
-            ("ghcr.io/a/b", "https://ghcr.io"),
-            ("10.0.0.1:5000/a", "https://10.0.0.1:5000"),
-            ("localhost.example.com/a", "https://localhost.example.com"),
-        ];
-        for (name, endpoint) in rows {
-            let reference: Reference = name.parse().expect(name);
-            assert_eq!(Repository::of(&reference).endpoint, endpoint, "{name}");
-        }
-    }
-}

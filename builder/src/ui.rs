@@ -69,6 +69,16 @@ pub(crate) fn print_completion(shell: clap_complete::Shell, command: &mut clap::
     write_stdout(&String::from_utf8_lossy(&script));
 }
 
+/// The same for a verb that writes to a file or to stdout.
+pub(crate) fn refuse_terminal(file: Option<&std::path::Path>) -> Result<(), NoArchiveOnTerminal> {
+    let is_stdout = file.is_none_or(|path| path == std::path::Path::new("-"));
+    if is_stdout && io::stdout().is_terminal() {
+        Err(NoArchiveOnTerminal)
+    } else {
+        Ok(())
+    }
+}
+
 /// An archive is not for a screen.
 pub(crate) fn refuse_archive_on_terminal(
     options: &BuildOptions,

@@ -37,13 +37,8 @@ fn layout_reference(path: &Path, tag: Option<&str>) -> ImageReference {
 
 fn output(kind: OutputKind, destination: &Path) -> Output {
     Output {
-        kind,
         destination: Some(destination.to_owned()),
-        rewrites_timestamps: false,
-        compression: OutputCompression::Gzip,
-        compression_level: None,
-        annotations: Vec::new(),
-        names: Vec::new(),
+        ..Output::of_kind(kind)
     }
 }
 

@@ -30,9 +30,7 @@ impl Format {
 }
 
 /// Reads the content of `source`, whatever it is compressed with; several members or frames in a row are one content.
-pub(crate) fn reader<'a>(
-    mut source: impl BufRead + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn reader<'a>(mut source: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match Format::of(source.fill_buf()?) {
         Format::Plain => Box::new(source),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),

@@ -21,7 +21,7 @@
 pub mod archive;
 mod container_path;
 pub mod copy;
-mod decompress;
+pub mod decompress;
 mod error;
 pub mod export;
 mod files;

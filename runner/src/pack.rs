@@ -1,7 +1,7 @@
 //! Packs a snapshot directory as a layer blob: tar, compression and digests in one pass, and proof that the snapshot
 //! still is what its `diff_id` says.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use sha2::{Digest, Sha256};
@@ -9,10 +9,13 @@ use sha2::{Digest, Sha256};
 use crate::job::{Compression, PackJob, PackOutcome};
 use crate::layer_tar::{self, LayerTarError, View};
 use crate::root::{FileError, open_root};
-use crate::{gzip, sha256};
+use crate::{decompress, gzip, sha256};
 
 /// More threads than this do not help: the tar is produced by one.
 const MAX_THREADS: usize = 16;
+
+/// Bytes read at a time from a compressed blob.
+const READ_BUFFER: usize = 256 << 10;
 
 /// Why a snapshot could not be packed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,14 @@ pub enum PackError {
         /// What it was.
         expected: String,
         /// What it is.
+        found: String,
+    },
+    /// A blob that does not hold the layer that it should.
+    #[error("the blob of layer `{expected}` holds another tar, with the diff_id `{found}`")]
+    OtherTar {
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
         found: String,
     },
 }
@@ -68,19 +79,7 @@ fn pack_with(
         layer_tar::write(directory.as_fd(), View::Snapshot, job.clamp, &mut hashed)?;
         Ok(sha256::text(hashed.hasher))
     };
-    let diff_id = match job.compression {
-        Compression::None => tar(&mut packed)?,
-        Compression::Gzip { level } => gzip::compress(level, threads, &mut packed, tar)?,
-        Compression::Zstd { level } => {
-            let mut encoder = zstd::stream::write::Encoder::new(&mut packed, level)?;
-            // Always the multi-threaded format: with 0 workers other bytes come out.
-            encoder.multithread(u32::try_from(threads).expect("is bounded"))?;
-            encoder.include_checksum(true)?;
-            let diff_id = tar(&mut encoder)?;
-            encoder.finish()?;
-            diff_id
-        }
-    };
+    let diff_id = compress(job.compression, threads, &mut packed, tar)?;
     packed.flush()?;
     if job.clamp.is_none() {
         check(job, diff_id.clone())?;
@@ -89,6 +88,62 @@ fn pack_with(
         digest: sha256::text(packed.hasher),
         size: packed.size,
         diff_id,
+    })
+}
+
+/// Compresses what `produce` writes; the bytes do not depend on the number of threads.
+fn compress<T, E: From<io::Error>>(
+    compression: Compression,
+    threads: usize,
+    out: &mut (dyn Write + Send),
+    produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
+    match compression {
+        Compression::None => produce(out),
+        Compression::Gzip { level } => gzip::compress(level, threads, out, produce),
+        Compression::Zstd { level } => {
+            let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+            // Always the multi-threaded format: with 0 workers other bytes come out.
+            encoder.multithread(u32::try_from(threads).expect("is bounded"))?;
+            encoder.include_checksum(true)?;
+            let value = produce(&mut encoder)?;
+            encoder.finish()?;
+            Ok(value)
+        }
+    }
+}
+
+/// Compresses a layer blob in another way: the same tar, proven by its `diff_id`. `tar_size` is its length; a blob that
+/// holds more is not read further. Blocks; needs no privilege.
+pub fn recompress(
+    blob: impl Read + Send,
+    diff_id: &str,
+    tar_size: u64,
+    compression: Compression,
+    out: impl Write + Send,
+) -> Result<PackOutcome, PackError> {
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
+    let tar = decompress::reader(io::BufReader::with_capacity(READ_BUFFER, blob))?;
+    let mut packed = Hashed::new(out);
+    let copy = |out: &mut dyn Write| -> Result<String, PackError> {
+        let mut hashed = Hashed::new(out);
+        io::copy(&mut tar.take(tar_size.saturating_add(1)), &mut hashed)?;
+        Ok(sha256::text(hashed.hasher))
+    };
+    let found = compress(compression, threads, &mut packed, copy)?;
+    if found != diff_id {
+        return Err(PackError::OtherTar {
+            expected: diff_id.to_owned(),
+            found,
+        });
+    }
+    packed.flush()?;
+    Ok(PackOutcome {
+        digest: sha256::text(packed.hasher),
+        size: packed.size,
+        diff_id: found,
     })
 }
 

@@ -110,7 +110,10 @@ impl Workspace {
         let images = ImageSources {
             store: store.clone(),
             spawner: spawner.clone(),
-            client: RegistryClient::new(ClientOptions::default()),
+            client: RegistryClient::with_settings(
+                ClientOptions::default(),
+                options.registries.clone(),
+            ),
             tasks: Tasks::new(Arc::clone(&events)),
         };
         Ok(Self {

@@ -8,6 +8,8 @@
     reason = "help text is read on a terminal, not as Markdown"
 )]
 
+mod registries;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -15,6 +17,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, PruneArgs};
+pub(crate) use registries::{
+    InfoArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, SaveArgs,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -109,8 +114,18 @@ pub(crate) enum Verb {
     /// Look at single cache mounts, and remove them
     #[command(subcommand)]
     Cache(CacheVerb),
-    /// Print where things are and what this machine can do
-    Info,
+    /// Fetch images from registries into the store
+    Pull(PullArgs),
+    /// Send images of the store to their registries
+    Push(PushArgs),
+    /// Write images into an archive that docker, podman and skopeo read
+    Save(SaveArgs),
+    /// Keep a user and password for a registry, once it has taken them
+    Login(LoginArgs),
+    /// Forget the user and password for a registry
+    Logout(LogoutArgs),
+    /// Print where things are, or which file decides what for a registry or image name
+    Info(InfoArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -132,6 +147,8 @@ pub(crate) struct BuildArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArgs,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
     #[command(flatten)]
@@ -177,7 +194,10 @@ pub(crate) struct OutputArgs {
     /// Name the image in the store
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Vec<String>,
-    /// Write the result: DIR, `-` (a tar on stdout), or type=oci|local|tar|image,dest=PATH,…
+    /// Push the image to the registries of its names, as soon as it is built
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Write the result: DIR, `-` (a tar on stdout), or type=oci|docker|local|tar|image|registry,dest=PATH,…
     #[arg(short, long, value_name = "DEST", allow_hyphen_values = true)]
     pub(crate) output: Vec<String>,
     /// A label of the image config

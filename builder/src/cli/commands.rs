@@ -1,5 +1,8 @@
 //! The verbs, carried out: the only place that calls the engine.
 
+mod registries;
+mod transfers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -99,8 +102,16 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
         Verb::Du(args) => store_verbs::du(&args, &engine()?),
         Verb::Prune(args) => store_verbs::prune(&args, engine),
         Verb::Cache(verb) => store_verbs::cache(&verb, &engine()?),
-        Verb::Info => {
-            info(&cli.global)?;
+        Verb::Pull(args) => transfers::pull(&args, &cli.global, variables),
+        Verb::Push(args) => transfers::push(&args, &cli.global, variables),
+        Verb::Save(args) => transfers::save(&args, &cli.global, variables),
+        Verb::Login(args) => registries::login(&args, variables),
+        Verb::Logout(args) => registries::logout(&args, variables),
+        Verb::Info(args) => {
+            match &args.registry {
+                Some(name) => registries::info(name, &args, variables)?,
+                None => info(&cli.global)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::Version => {

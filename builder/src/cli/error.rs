@@ -25,6 +25,16 @@ pub(crate) enum UsageError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// Something that a flag needs and that was not given.
+    #[error("`{flag}`: {reason}")]
+    Missing {
+        /// The flag with its dashes.
+        flag: &'static str,
+        /// What is missing.
+        reason: &'static str,
+        /// How to give it.
+        help: &'static str,
+    },
     /// Two flags that exclude each other.
     #[error("`{first}` and `{second}` {reason}")]
     Conflict {
@@ -75,6 +85,7 @@ impl UsageError {
         match self {
             Self::Value { help, .. } | Self::Context { help, .. } => help.clone(),
             Self::Unsupported { instead, .. } => Some((*instead).to_owned()),
+            Self::Missing { help, .. } => Some((*help).to_owned()),
             Self::Conflict { .. } => None,
         }
     }

@@ -4,8 +4,9 @@
 
 use std::error::Error;
 
-use rbuild::BuildError;
 use rbuild::event::StepId;
+use rbuild::registry::{RegistryError, SettingsError};
+use rbuild::{BuildError, TransferError};
 use rbuild_frontend::diagnostic::{Diagnostic, Errors, Phase};
 use rbuild_frontend::source::Source;
 
@@ -66,6 +67,24 @@ impl Failure {
             exit_code: FAILED,
             words: Words::Chain { error, help },
         }
+    }
+
+    /// A configuration that can't be used.
+    pub(crate) fn of_settings(error: SettingsError) -> Self {
+        let help = error.help();
+        Self::with_help(error, help)
+    }
+
+    /// A registry that did not do what was asked for.
+    pub(crate) fn of_registry(error: RegistryError) -> Self {
+        let help = error.help();
+        Self::with_help(error, help)
+    }
+
+    /// An image that could not be carried.
+    pub(crate) fn of_transfer(error: TransferError) -> Self {
+        let help = error.help();
+        Self::with_help(error, help)
     }
 
     /// An error whose way out the caller knows.

@@ -173,12 +173,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     )
     .unless(&["false", "0", "f", "no", "disabled=true"]),
     refused(
-        "push",
-        false,
-        "pushing is not implemented yet",
-        "`-o type=oci,dest=image.tar`, then `skopeo copy oci-archive:image.tar docker://NAME`",
-    ),
-    refused(
         "report",
         true,
         "reports are not implemented yet",

@@ -26,13 +26,8 @@ pub(crate) fn parse_output(text: &str) -> Result<Option<Output>, UsageError> {
 
 fn output(kind: OutputKind, destination: Option<&str>) -> Output {
     Output {
-        kind,
         destination: destination.map(PathBuf::from),
-        rewrites_timestamps: false,
-        compression: OutputCompression::default(),
-        compression_level: None,
-        annotations: Vec::new(),
-        names: Vec::new(),
+        ..Output::of_kind(kind)
     }
 }
 
@@ -101,19 +96,26 @@ impl<'a> Spec<'a> {
             "image" => output(OutputKind::Image, None),
             "cacheonly" => return self.finish().map(|()| None),
             "docker" => {
-                return Err(self.wrong("docker archives are not written").with_help(
-                    "`type=oci,dest=image.tar` is read by `docker load` and `podman load` too",
-                ));
+                let is_archive = self.take_switch("tar")?.unwrap_or(true);
+                output(
+                    if is_archive {
+                        OutputKind::Docker
+                    } else {
+                        OutputKind::DockerDirectory
+                    },
+                    None,
+                )
             }
-            "registry" => {
-                return Err(self.wrong("pushing is not implemented yet").with_help(
-                    "`-o type=oci,dest=image.tar`, then `skopeo copy oci-archive:image.tar docker://NAME`",
-                ));
-            }
+            "registry" => Output {
+                pushes: true,
+                ..output(OutputKind::Image, None)
+            },
             other => {
                 return Err(self
                     .wrong(format!("`{other}` is not a type of output"))
-                    .with_help("types are oci, local, tar, image and cacheonly"));
+                    .with_help(
+                        "types are oci, docker, local, tar, image, registry and cacheonly",
+                    ));
             }
         };
         self.read_destination(&mut output)?;
@@ -123,13 +125,21 @@ impl<'a> Spec<'a> {
     }
 
     fn read_destination(&mut self, output: &mut Output) -> Result<(), UsageError> {
-        output.destination = self
-            .take("dest")
-            .filter(|path| path != "-")
-            .map(PathBuf::from);
+        let given = self.take("dest");
+        if given.is_none() && output.kind == OutputKind::Docker {
+            // Without it the reference's clients load the image into an engine.
+            return Err(self
+                .wrong("`dest=FILE` is missing: images cannot be handed to an engine yet")
+                .with_help(
+                    "`dest=image.tar`, or `dest=-` and `| docker load` or `| podman load`",
+                ));
+        }
+        output.destination = given.filter(|path| path != "-").map(PathBuf::from);
         let is_missing = output.destination.is_none();
         match output.kind {
-            OutputKind::Local | OutputKind::OciDirectory if is_missing => {
+            OutputKind::Local | OutputKind::OciDirectory | OutputKind::DockerDirectory
+                if is_missing =>
+            {
                 Err(self.wrong("`dest=DIRECTORY` is missing: a directory can't go to stdout"))
             }
             OutputKind::Image if !is_missing => Err(self
@@ -177,35 +187,65 @@ impl<'a> Spec<'a> {
                 .map_err(|_| self.wrong("`compression-level` is a number"))?;
             output.compression_level = Some(number);
         }
-        self.take_fixed("push", false, "pushing is not implemented yet")?;
-        self.take_fixed("oci-mediatypes", true, "images always have OCI media types")?;
-        self.take_fixed(
-            "force-compression",
-            false,
-            "layers of base images are kept as they came",
-        )?;
+        if let Some(pushes) = self.take_switch("push")? {
+            if pushes && output.kind != OutputKind::Image {
+                return Err(self
+                    .wrong("only an image is pushed")
+                    .with_help("`type=image,push=true`, beside this output"));
+            }
+            output.pushes |= pushes;
+        }
+        // As the reference has it: Docker archives have Docker's media types unless something else is asked for.
+        let is_docker = matches!(
+            output.kind,
+            OutputKind::Docker | OutputKind::DockerDirectory
+        );
+        output.has_docker_media_types = !self.take_switch("oci-mediatypes")?.unwrap_or(!is_docker);
+        output.forces_compression = self.take_switch("force-compression")?.unwrap_or(false);
         self.take_switch("unpack")?; // images are always kept unpacked: neither value changes anything
         self.take_fixed("store", true, "images are always in the store")?;
         self.take_annotations(output)
     }
 
+    /// `annotation.K`, `annotation-TYPE.K` and `annotation-TYPE[PLATFORM].K`, turned into the form of `--annotation`.
     fn take_annotations(&mut self, output: &mut Output) -> Result<(), UsageError> {
         let (annotations, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pairs)
             .into_iter()
             .partition(|(key, _)| key.starts_with("annotation"));
         self.pairs = rest;
         for (key, value) in annotations {
-            match key
-                .strip_prefix("annotation.")
-                .or_else(|| key.strip_prefix("annotation-manifest."))
-            {
-                Some(name) if !name.is_empty() => output.annotations.push((name.to_owned(), value)),
-                _ => {
-                    return Err(self.wrong(format!(
-                        "`{key}` is not possible: only manifests are annotated"
-                    )));
-                }
+            let wrong = || {
+                self.wrong(format!("`{key}` is not an annotation"))
+                    .with_help("annotation.KEY, annotation-manifest.KEY, annotation-index.KEY, annotation-manifest[PLATFORM].KEY, …")
+            };
+            let rest = key.strip_prefix("annotation").unwrap_or_default();
+            let has_type = ["-manifest", "-index"]
+                .iter()
+                .any(|start| rest.starts_with(start));
+            if rest.starts_with('-') && !has_type {
+                return Err(wrong());
             }
+            let (place, name) = match rest.strip_prefix('-') {
+                // The platform is in brackets, and may hold anything but them.
+                Some(rest) => match rest.split_once(']') {
+                    Some((place, name)) => (
+                        format!("{place}]:"),
+                        name.strip_prefix('.').ok_or_else(wrong)?,
+                    ),
+                    None => {
+                        let (place, name) = rest.split_once('.').ok_or_else(wrong)?;
+                        (format!("{place}:"), name)
+                    }
+                },
+                None => (String::new(), rest.strip_prefix('.').ok_or_else(wrong)?),
+            };
+            if name.is_empty() {
+                return Err(wrong());
+            }
+            let given = (format!("{place}{name}"), value);
+            rbuild::export::Annotations::parse([&given])
+                .map_err(|error| self.wrong(error.to_string()))?;
+            output.annotations.push(given);
         }
         Ok(())
     }
@@ -240,6 +280,13 @@ mod tests {
         if output.compression != OutputCompression::Gzip {
             words.push(format!("{:?}", output.compression));
         }
+        words.extend(output.pushes.then(|| "pushed".to_owned()));
+        words.extend(
+            output
+                .has_docker_media_types
+                .then(|| "with Docker's types".to_owned()),
+        );
+        words.extend(output.forces_compression.then(|| "forced".to_owned()));
         words.extend(
             output
                 .compression_level
@@ -275,7 +322,30 @@ mod tests {
             ),
             (
                 "type=oci,annotation.a.B=c,annotation-manifest.d=e",
-                "Oci a.B=c d=e",
+                "Oci a.B=c manifest:d=e",
+            ),
+            (
+                "type=oci,annotation-index.a.b=c,annotation-manifest[linux/arm64].d.e=f",
+                "Oci index:a.b=c manifest[linux/arm64]:d.e=f",
+            ),
+            ("type=registry,name=r.io/a", "Image pushed as r.io/a"),
+            ("type=image,push=true", "Image pushed"),
+            (
+                "type=image,oci-mediatypes=false",
+                "Image with Docker's types",
+            ),
+            (
+                "type=oci,force-compression=true,compression=zstd",
+                "Oci Zstd forced",
+            ),
+            (
+                "type=docker,dest=x.tar",
+                "Docker to x.tar with Docker's types",
+            ),
+            ("type=docker,dest=-,oci-mediatypes=true", "Docker"),
+            (
+                "type=docker,tar=false,dest=d",
+                "DockerDirectory to d with Docker's types",
             ),
             ("type=image,\"name=a,b\"", "Image as a as b"),
             (
@@ -297,12 +367,15 @@ mod tests {
             ("", "it is empty"),
             ("dest=a,x=y", "`type=` is missing"),
             ("type=zip", "`zip` is not a type of output"),
-            ("type=docker", "docker archives are not written"),
-            ("type=registry,name=a", "pushing is not implemented yet"),
             (
-                "type=image,push=true",
-                "`push=true` is not possible: pushing is not implemented yet",
+                "type=docker",
+                "`dest=FILE` is missing: images cannot be handed to an engine yet",
             ),
+            (
+                "type=docker,tar=false",
+                "`dest=DIRECTORY` is missing: a directory can't go to stdout",
+            ),
+            ("type=oci,push=true", "only an image is pushed"),
             (
                 "type=local",
                 "`dest=DIRECTORY` is missing: a directory can't go to stdout",
@@ -318,8 +391,20 @@ mod tests {
             ("type=oci,tar=maybe", "`tar` is true or false, not `maybe`"),
             ("type=oci,compression=xz", "`xz` is not a compression"),
             (
-                "type=oci,annotation-index.a=b",
-                "`annotation-index.a` is not possible: only manifests are annotated",
+                "type=oci,annotation-other.a=b",
+                "`annotation-other.a` is not an annotation",
+            ),
+            (
+                "type=oci,annotation-index-x.a=b",
+                "annotation `index-x:a` has type `index-x`, which is none of manifest, index, manifest-descriptor, index-descriptor",
+            ),
+            (
+                "type=oci,annotation.=b",
+                "`annotation.` is not an annotation",
+            ),
+            (
+                "type=oci,annotations=b",
+                "`annotations` is not an annotation",
             ),
             ("type=oci,dest", "`dest` is not a key=value pair"),
         ];

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use rbuild::export::Annotations;
 use rbuild::options::{
-    BuildOptions, ContextSource, DockerfileSource, Entitlement, OutputKind, PullPolicy,
+    BuildOptions, ContextSource, DockerfileSource, Entitlement, Output, OutputKind, PullPolicy,
     SecretSource,
 };
+use rbuild::registry::{RegistryFlags, RegistrySettings, Secret};
 use rbuild_frontend::git_reference::GitReference;
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::reference::Reference;
 
 use super::args::{
-    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, InputArgs, OutputArgs, SandboxArgs,
+    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, InputArgs, OutputArgs, RegistryArgs, SandboxArgs,
 };
 use super::cache::{parse_source, parse_target};
 use super::call::Call;
@@ -69,6 +71,8 @@ impl BuildRequest {
         input(&args.input, variables, &mut options)?;
         offer_agent(&mut options, variables);
         output(&args.output, &mut options)?;
+        push(args, &mut options)?;
+        options.registries = registries(&args.registries, variables)?;
         cache(&args.cache, &mut options)?;
         sandbox(&args.sandbox, &mut options)?;
         options.source_date_epoch = source_date_epoch(&mut options.build_args, variables);
@@ -291,6 +295,71 @@ fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageErro
     Ok(())
 }
 
+/// `--push` pushes what the outputs keep in the store, or else the image under its own names.
+fn push(args: &BuildArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
+    if args.output.push {
+        let mut is_said = false;
+        for output in &mut options.outputs {
+            if output.kind == OutputKind::Image {
+                output.pushes = true;
+                is_said = true;
+            }
+        }
+        if !is_said {
+            options.outputs.push(Output {
+                pushes: true,
+                ..Output::of_kind(OutputKind::Image)
+            });
+        }
+    }
+    let pushes_nothing =
+        |output: &Output| output.pushes && output.names.is_empty() && options.tags.is_empty();
+    if options.outputs.iter().any(pushes_nothing) {
+        return Err(UsageError::Missing {
+            flag: if args.output.push {
+                "--push"
+            } else {
+                "--output"
+            },
+            reason: "there is nowhere to push to: the image has no name",
+            help: "give it one with `-t REGISTRY/NAME`, or in the output with `name=`",
+        });
+    }
+    Ok(())
+}
+
+/// The registry flags above the machine's files.
+pub(crate) fn registries(
+    args: &RegistryArgs,
+    variables: &Variables,
+) -> Result<RegistrySettings, UsageError> {
+    let credentials = match args.creds.as_deref().map(|text| text.split_once(':')) {
+        None => None,
+        Some(Some((user, password))) if !user.is_empty() => {
+            Some((user.to_owned(), Secret::new(password)))
+        }
+        // Whatever was typed may be a password: it is not repeated.
+        Some(_) => {
+            return Err(UsageError::value("--creds", "…", "it is not USER:PASSWORD")
+                .with_help("`rbuild login` keeps a password where others can't see it"));
+        }
+    };
+    let verifies_tls = match args.tls_verify.as_deref() {
+        None => None,
+        Some(text) => Some(
+            parse_switch(text)
+                .ok_or_else(|| UsageError::value("--tls-verify", text, "it is true or false"))?,
+        ),
+    };
+    let flags = RegistryFlags {
+        credentials,
+        authfile: args.authfile.clone(),
+        verifies_tls,
+        certificates: args.cert_dir.clone(),
+    };
+    Ok(RegistrySettings::of_machine(variables, flags))
+}
+
 fn image_name(flag: &'static str, name: &str) -> Result<String, UsageError> {
     match Reference::parse(name) {
         Ok(reference) if reference.digest.is_none() => Ok(name.to_owned()),
@@ -313,31 +382,16 @@ fn image_name(flag: &'static str, name: &str) -> Result<String, UsageError> {
     }
 }
 
-/// `KEY=VALUE`, also `manifest:KEY=VALUE`; the reference's other targets need an index.
+/// `[TYPE[,TYPE][PLATFORM]:]KEY=VALUE`
 fn annotation(text: &str) -> Result<(String, String), UsageError> {
     const FLAG: &str = "--annotation";
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| UsageError::value(FLAG, text, "it is not KEY=VALUE"))?;
-    let key = match key.split_once(':') {
-        None | Some(("manifest", _)) => key.strip_prefix("manifest:").unwrap_or(key),
-        Some((target, _))
-            if target
-                .split(',')
-                .any(|word| word.starts_with("index") || word.starts_with("manifest")) =>
-        {
-            return Err(UsageError::value(
-                FLAG,
-                text,
-                format!("`{target}` can't be annotated, only `manifest`"),
-            ));
-        }
-        Some(_) => key,
-    };
-    if key.is_empty() {
-        return Err(UsageError::value(FLAG, text, "the key is empty"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
+    let given = (key.to_owned(), value.to_owned());
+    Annotations::parse([&given])
+        .map_err(|error| UsageError::value(FLAG, text, error.to_string()))?;
+    Ok(given)
 }
 
 fn cache(args: &CacheArgs, options: &mut BuildOptions) -> Result<(), UsageError> {

@@ -94,6 +94,11 @@ impl Annotations {
             .collect()
     }
 
+    /// True when there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// True when something has to go on an index, so that there has to be one.
     pub(super) fn need_index(&self) -> bool {
         self.entries.iter().any(|entry| entry.place == Place::Index)

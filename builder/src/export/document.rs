@@ -100,6 +100,12 @@ impl Index {
         }
     }
 
+    /// The same with Docker's media type.
+    pub(super) fn of_docker(mut self) -> Self {
+        media::DOCKER_INDEX.clone_into(&mut self.media_type);
+        self
+    }
+
     pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self)
             .expect("an index has string keys only, so it can be written as JSON")
@@ -111,10 +117,11 @@ pub(super) fn manifest_json(
     config: &Descriptor,
     layers: &[Descriptor],
     annotations: &BTreeMap<String, String>,
+    media_type: &str,
 ) -> Vec<u8> {
     let document = ManifestDocument {
         schema_version: 2,
-        media_type: media::OCI_MANIFEST,
+        media_type,
         config,
         layers,
         annotations,

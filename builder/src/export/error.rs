@@ -9,6 +9,7 @@ use rbuild_runner::JobError;
 use super::AnnotationError;
 use crate::images::ImagesError;
 use crate::pull::PullError;
+use crate::registry::RegistryError;
 
 /// An export that failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,35 @@ pub enum ExportError {
         /// Why.
         #[source]
         source: Box<JobError>,
+    },
+    /// A layer of the base could not be compressed in another way.
+    #[error("cannot compress layer {number} (`{diff_id}`) anew")]
+    Recompress {
+        /// From 1.
+        number: usize,
+        /// Its `diff_id`.
+        diff_id: String,
+        /// Why.
+        #[source]
+        source: rbuild_runner::pack::PackError,
+    },
+    /// A registry did not take it.
+    #[error("cannot push `{reference}`")]
+    Push {
+        /// Full name.
+        reference: String,
+        /// Why.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A push without a name.
+    #[error("there is nowhere to push to: the image has no name")]
+    NoName,
+    /// A Docker archive is for one platform.
+    #[error("a Docker archive takes one platform for each name, and {count} were built")]
+    SeveralPlatforms {
+        /// Platforms.
+        count: usize,
     },
     /// The packed bytes did not arrive as they were sent.
     #[error("packing layer {number} (`{diff_id}`) gave other bytes than announced")]
@@ -126,6 +156,13 @@ impl ExportError {
             }
             Self::IsFile { .. } => {
                 Some("name a directory, or ask for a file with `type=tar`".to_owned())
+            }
+            Self::Push { source, .. } => source.help(),
+            Self::NoName => {
+                Some("give it one with `-t REGISTRY/NAME` or in the output with `name=`".to_owned())
+            }
+            Self::SeveralPlatforms { .. } => {
+                Some("use `type=oci`, which holds several, or build one platform".to_owned())
             }
             Self::SeveralRoots { .. } => {
                 Some("use `type=local`, which makes one directory for each platform".to_owned())

@@ -37,6 +37,8 @@ pub(super) struct ShippedLayer {
     pub(super) descriptor: Descriptor,
     /// Of what is in the blob: not the image's own where times were rewritten.
     pub(super) diff_id: DiffId,
+    /// Repositories and layouts that are known to have the blob.
+    pub(super) locations: Vec<String>,
 }
 
 /// How layers made here are packed.
@@ -44,6 +46,8 @@ pub(super) struct ShippedLayer {
 pub(super) struct Packing {
     compression: Compression,
     clamp: Option<i64>,
+    /// Also what came compressed in another way.
+    forces_compression: bool,
 }
 
 impl Packing {
@@ -64,6 +68,7 @@ impl Packing {
         Self {
             compression,
             clamp: epoch,
+            forces_compression: output.forces_compression,
         }
     }
 
@@ -108,7 +113,13 @@ impl Exporter {
                 let is_base = position < image.base_layers;
                 let ships_original = is_base || packing.clamp.is_none();
                 if ships_original && let Some(shipped) = self.original_layer(layer, lease).await? {
-                    return Ok(shipped);
+                    let is_as_wanted = shipped.descriptor.media_type == packing.media_type();
+                    return if is_as_wanted || !packing.forces_compression {
+                        Ok(shipped)
+                    } else {
+                        self.recompressed_layer(position + 1, layer, &shipped, packing, lease, task)
+                            .await
+                    };
                 }
                 let packing = if is_base {
                     Packing {
@@ -175,7 +186,74 @@ impl Exporter {
                 original.size,
             ),
             diff_id: layer.diff_id.clone(),
+            locations: original.locations,
         }))
+    }
+
+    /// A base's layer compressed anew: the same tar, so the same `diff_id`.
+    async fn recompressed_layer(
+        &self,
+        number: usize,
+        layer: &Layer,
+        shipped: &ShippedLayer,
+        packing: Packing,
+        lease: &Lease,
+        task: &Task,
+    ) -> Result<ShippedLayer, ExportError> {
+        let packing = Packing {
+            clamp: None,
+            ..packing
+        };
+        let mut parameters = packing.parameters();
+        parameters.compression.push_str(" of original");
+        let (store, diff_id, wanted) = (
+            self.sources.store.clone(),
+            layer.diff_id.clone(),
+            parameters.clone(),
+        );
+        let known = blocking::run(move || store.packed(&diff_id, &wanted)).await?;
+        let packed = if let Some(packed) = known {
+            packed
+        } else {
+            task.expect(layer.tar_size);
+            let (own, diff_id, tar_size) = (lease.clone(), layer.diff_id.clone(), layer.tar_size);
+            let original = shipped.descriptor.digest.clone();
+            let packed = blocking::run(move || {
+                let store = own.store();
+                let mut blob: BlobWriter = own.blob_writer()?;
+                let original = store.open_blob(&original)?;
+                let failed = |source| ExportError::Recompress {
+                    number,
+                    diff_id: diff_id.to_string(),
+                    source,
+                };
+                let outcome = rbuild_runner::pack::recompress(
+                    original,
+                    diff_id.as_digest().as_ref(),
+                    tar_size,
+                    packing.compression,
+                    &mut blob,
+                )
+                .map_err(failed)?;
+                let digest = parse_digest(&outcome.digest);
+                let BlobInfo { digest, size } = blob.commit(digest.as_ref())?;
+                let packed = PackedBlob {
+                    digest,
+                    size,
+                    diff_id: diff_id.clone(),
+                };
+                store.record_packed(&diff_id, &parameters, &packed)?;
+                Ok::<_, ExportError>(packed)
+            })
+            .await?;
+            task.advance(layer.tar_size);
+            packed
+        };
+        Ok(ShippedLayer {
+            descriptor: Descriptor::new(packing.media_type(), packed.digest, packed.size),
+            diff_id: packed.diff_id,
+            locations: Vec::new(),
+        })
     }
 
     async fn packed_layer(
@@ -212,6 +290,7 @@ impl Exporter {
         Ok(ShippedLayer {
             descriptor: Descriptor::new(packing.media_type(), packed.digest, packed.size),
             diff_id: packed.diff_id,
+            locations: Vec::new(),
         })
     }
 

@@ -1,62 +1,48 @@
-//! OCI layouts: a tar archive or a directory.
+//! OCI layouts and Docker archives: a tar archive or a directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::Digest;
 use rbuild_cache::{Lease, Store};
 use rbuild_frontend::reference::Reference;
 
-use super::annotations::{Annotations, Place};
-use super::document::{Descriptor, Index, manifest_json};
-use super::layers::{BlobReader, Packing};
+use super::contents::{Assembled, Blob, Contents, ImageParts};
+use super::document::{Descriptor, Index};
+use super::layers::BlobReader;
 use super::sink::Sink;
-use super::{ExportError, ExportOptions, Exported, ExportedDescriptor, Exporter};
+use super::{ExportError, ExportOptions, Exported, Exporter};
 use crate::blocking;
 use crate::image::BuiltImage;
 use crate::layout::{CONTAINERD_NAME, REF_NAME};
-use crate::manifest::{self, media};
+use crate::manifest;
 use crate::options::{Output, OutputKind};
 use crate::tasks::Task;
 
 const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Everything that a layout holds.
-#[derive(Debug, Default)]
-struct Contents {
-    /// Blobs by hex digest, which is also their order.
-    blobs: BTreeMap<String, Blob>,
+/// What an archive or directory holds beside the blobs.
+#[derive(Debug)]
+struct Written {
+    contents: Contents,
     /// Entries of `index.json`.
     entries: Vec<Descriptor>,
+    /// `manifest.json`, for those who read Docker archives.
+    docker: Option<Vec<u8>>,
 }
 
-#[derive(Debug)]
-enum Blob {
-    /// A document that was made for the export.
-    Bytes(Vec<u8>),
-    /// A layer in the store.
-    Stored { digest: Digest, size: u64 },
-}
-
-impl Contents {
-    fn add_document(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
-        let descriptor = Descriptor::of(media_type, &bytes);
-        self.blobs
-            .insert(descriptor.digest.digest().to_owned(), Blob::Bytes(bytes));
-        descriptor
-    }
-
-    fn add_layer(&mut self, descriptor: &Descriptor) {
-        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
-        self.blobs
-            .insert(digest.digest().to_owned(), Blob::Stored { digest, size });
-    }
+/// One entry of a Docker archive's `manifest.json`.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
 }
 
 impl Exporter {
-    pub(super) async fn export_oci(
+    pub(super) async fn export_layout(
         &self,
         images: &[BuiltImage],
         output: &Output,
@@ -65,71 +51,71 @@ impl Exporter {
         lease: &Lease,
         task: &Task,
     ) -> Result<Exported, ExportError> {
-        if output.rewrites_timestamps && options.source_date_epoch.is_none() {
-            self.sources
-                .tasks
-                .notice("rewrite-timestamp has no effect without SOURCE_DATE_EPOCH");
+        let is_docker = is_docker(output.kind);
+        if is_docker && images.len() > 1 {
+            return Err(ExportError::SeveralPlatforms {
+                count: images.len(),
+            });
         }
-        let epoch = options
-            .source_date_epoch
-            .filter(|_| output.rewrites_timestamps);
-        let annotations =
-            Annotations::parse(options.annotations.iter().chain(&output.annotations))?;
-        let packing = Packing::of(output, epoch);
-        let mut contents = Contents::default();
-        let mut manifests = Vec::with_capacity(images.len());
-        let mut config_digest = None;
-        for image in images {
-            let layers = self.ship_layers(image, packing, lease, task).await?;
-            let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-            let config = if diff_ids == image.chain.diff_ids() {
-                image.config_bytes.clone()
-            } else {
-                image.with_diff_ids(&diff_ids).config_bytes
-            };
-            let layers: Vec<Descriptor> =
-                layers.into_iter().map(|layer| layer.descriptor).collect();
-            for layer in &layers {
-                contents.add_layer(layer);
+        let assembled = self.assemble(images, output, options, lease, task).await?;
+        let exported = Exported {
+            descriptor: Some(assembled.descriptor()),
+            config_digest: assembled.config_digest(),
+            names: names.clone(),
+        };
+        self.write_assembled(vec![(assembled, names)], output)
+            .await?;
+        Ok(exported)
+    }
+
+    /// Writes images, each with its names, into one archive or directory.
+    pub(super) async fn write_assembled(
+        &self,
+        images: Vec<(Assembled, Vec<String>)>,
+        output: &Output,
+    ) -> Result<(), ExportError> {
+        let mut written = Written {
+            contents: Contents::default(),
+            entries: Vec::new(),
+            docker: None,
+        };
+        let mut docker: Vec<DockerEntry> = Vec::new();
+        for (assembled, names) in images {
+            written.entries.extend(entries_for(&assembled.top, &names));
+            let mut names = Some(names);
+            for parts in &assembled.contents.images {
+                // The first platform has the names: there is no way to say more.
+                let entry = docker_entry(parts, names.take().unwrap_or_default());
+                match docker.iter_mut().find(|known| known.config == entry.config) {
+                    Some(known) => known.repo_tags.extend(entry.repo_tags),
+                    None => docker.push(entry),
+                }
             }
-            let config = contents.add_document(media::OCI_CONFIG, config);
-            let on_manifest = annotations.on(Place::Manifest, Some(&image.platform));
-            let bytes = manifest_json(&config, &layers, &on_manifest);
-            let on_descriptor = annotations.on(Place::ManifestDescriptor, Some(&image.platform));
-            let descriptor = contents
-                .add_document(media::OCI_MANIFEST, bytes)
-                .for_platform(&image.platform)
-                .with_annotations(on_descriptor);
-            config_digest.get_or_insert(config.digest);
-            manifests.push(descriptor);
+            written.contents.add(assembled.contents);
         }
-        let (top, media_type) = match <[Descriptor; 1]>::try_from(manifests) {
-            Ok([only]) if !(annotations.need_index() || options.has_index) => {
-                (only, media::OCI_MANIFEST)
-            }
-            manifests => {
-                let manifests = manifests.map_or_else(|several| several, Vec::from);
-                let bytes = Index::new(manifests, annotations.on(Place::Index, None)).to_json();
-                let index = contents.add_document(media::OCI_INDEX, bytes);
-                (
-                    index.with_annotations(annotations.on(Place::IndexDescriptor, None)),
-                    media::OCI_INDEX,
-                )
-            }
-        };
-        let descriptor = ExportedDescriptor {
-            media_type,
-            digest: top.digest.clone(),
-            size: top.size,
-        };
-        contents.entries = entries_for(&top, &names);
+        if is_docker(output.kind) {
+            let text =
+                serde_json::to_vec(&docker).expect("lists of strings can be written as JSON");
+            written.docker = Some(text);
+        }
         let (store, output) = (self.sources.store.clone(), output.clone());
-        blocking::run(move || write_layout(&store, &contents, &output)).await?;
-        Ok(Exported {
-            descriptor: Some(descriptor),
-            config_digest,
-            names,
-        })
+        blocking::run(move || write_layout(&store, &written, &output)).await
+    }
+}
+
+fn is_docker(kind: OutputKind) -> bool {
+    matches!(kind, OutputKind::Docker | OutputKind::DockerDirectory)
+}
+
+/// What `manifest.json` says of one image. Names are as `docker save` writes them: without `docker.io/library/`.
+fn docker_entry(parts: &ImageParts, names: Vec<String>) -> DockerEntry {
+    let path = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.digest());
+    let familiar =
+        |name: String| Reference::parse(&name).map_or(name, |reference| reference.familiar());
+    DockerEntry {
+        config: path(&parts.config),
+        repo_tags: names.into_iter().map(familiar).collect(),
+        layers: parts.layers.iter().map(path).collect(),
     }
 }
 
@@ -149,17 +135,21 @@ fn entries_for(top: &Descriptor, names: &[String]) -> Vec<Descriptor> {
     names.iter().map(entry_for).collect()
 }
 
-fn write_layout(store: &Store, contents: &Contents, output: &Output) -> Result<(), ExportError> {
-    match (output.kind, &output.destination) {
-        (OutputKind::OciDirectory, Some(path)) => write_directory(store, contents, path),
-        (OutputKind::OciDirectory, None) => Err(ExportError::NoDestination),
-        (_, destination) => write_archive(store, contents, destination.as_deref()),
+fn write_layout(store: &Store, written: &Written, output: &Output) -> Result<(), ExportError> {
+    let is_directory = matches!(
+        output.kind,
+        OutputKind::OciDirectory | OutputKind::DockerDirectory
+    );
+    match &output.destination {
+        Some(path) if is_directory => write_directory(store, written, path),
+        None if is_directory => Err(ExportError::NoDestination),
+        destination => write_archive(store, written, destination.as_deref()),
     }
 }
 
 fn write_archive(
     store: &Store,
-    contents: &Contents,
+    contents: &Written,
     destination: Option<&Path>,
 ) -> Result<(), ExportError> {
     let mut sink = Sink::open(destination)?;
@@ -179,7 +169,7 @@ enum TarError {
     Blob(rbuild_cache::BlobError),
 }
 
-fn write_tar(store: &Store, contents: &Contents, writer: &mut dyn Write) -> Result<(), TarError> {
+fn write_tar(store: &Store, written: &Written, writer: &mut dyn Write) -> Result<(), TarError> {
     let mut tar = tar::Builder::new(writer);
     for directory in ["blobs/", "blobs/sha256/"] {
         append(
@@ -190,11 +180,11 @@ fn write_tar(store: &Store, contents: &Contents, writer: &mut dyn Write) -> Resu
             &mut io::empty(),
         )?;
     }
-    for (hex, blob) in &contents.blobs {
+    for (hex, blob) in &written.contents.blobs {
         let name = format!("blobs/sha256/{hex}");
         match blob {
             Blob::Bytes(bytes) => append_file(&mut tar, &name, bytes)?,
-            Blob::Stored { digest, size } => {
+            Blob::Stored { digest, size, .. } => {
                 let mut reader: BlobReader = store.open_blob(digest).map_err(TarError::Blob)?;
                 append(&mut tar, &name, tar::EntryType::Regular, *size, &mut reader)?;
             }
@@ -203,8 +193,11 @@ fn write_tar(store: &Store, contents: &Contents, writer: &mut dyn Write) -> Resu
     append_file(
         &mut tar,
         "index.json",
-        &Index::new(contents.entries.clone(), BTreeMap::new()).to_json(),
+        &Index::new(written.entries.clone(), BTreeMap::new()).to_json(),
     )?;
+    if let Some(docker) = &written.docker {
+        append_file(&mut tar, "manifest.json", docker)?;
+    }
     append_file(&mut tar, "oci-layout", LAYOUT_FILE)?;
     tar.finish().map_err(TarError::Write)
 }
@@ -243,18 +236,15 @@ fn append<W: Write>(
     tar.append(&header, reader).map_err(TarError::Write)
 }
 
-fn write_directory(store: &Store, contents: &Contents, path: &Path) -> Result<(), ExportError> {
+fn write_directory(store: &Store, written: &Written, path: &Path) -> Result<(), ExportError> {
     let blobs = path.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| ExportError::Write {
         path: blobs.clone(),
         source,
     })?;
-    for (hex, blob) in &contents.blobs {
+    for (hex, blob) in &written.contents.blobs {
         let target = blobs.join(hex);
-        let size = match blob {
-            Blob::Bytes(bytes) => bytes.len() as u64,
-            Blob::Stored { size, .. } => *size,
-        };
+        let size = blob.size();
         if fs::symlink_metadata(&target)
             .is_ok_and(|present| present.is_file() && present.len() == size)
         {
@@ -265,8 +255,11 @@ fn write_directory(store: &Store, contents: &Contents, path: &Path) -> Result<()
             Blob::Stored { digest, .. } => write_whole(&target, &mut store.open_blob(digest)?)?,
         }
     }
+    if let Some(docker) = &written.docker {
+        write_whole(&path.join("manifest.json"), &mut docker.as_slice())?;
+    }
     write_whole(&path.join("oci-layout"), &mut &*LAYOUT_FILE)?;
-    let index = merged_index(&path.join("index.json"), &contents.entries)?;
+    let index = merged_index(&path.join("index.json"), &written.entries)?;
     write_whole(&path.join("index.json"), &mut index.to_json().as_slice())
 }
 

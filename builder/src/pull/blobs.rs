@@ -12,7 +12,6 @@ use super::{ImageSources, LAYOUT_SCHEME, Origin, PullError};
 use crate::blocking;
 use crate::layout::Layout;
 use crate::manifest;
-use crate::registry::Repository;
 use crate::tasks::Task;
 
 /// Bytes copied out of a layout at a time, and told to the task.
@@ -54,11 +53,10 @@ impl ImageSources {
             Origin::Registry(reference) => {
                 let own = lease.clone();
                 let writer = blocking::run(move || own.blob_writer()).await?;
-                let repository = Repository::of(reference);
                 let hear = |bytes| task.advance(bytes);
                 let writer = self
                     .client
-                    .download(&repository, &digest, descriptor.size(), writer, &hear)
+                    .download(reference, &digest, descriptor.size(), writer, &hear)
                     .await
                     .map_err(|source| PullError::Registry {
                         reference: reference.to_string(),

@@ -6,7 +6,7 @@ use rbuild_frontend::reference::ReferenceError;
 use rbuild_runner::JobError;
 
 use crate::layout::LayoutError;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, SettingsError};
 
 /// An image that could not be resolved, fetched or unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,9 @@ pub enum PullError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// The machine's configuration of registries.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The layout did not give it.
     #[error(transparent)]
     Layout(Box<LayoutError>),
@@ -162,6 +165,7 @@ impl PullError {
                 "build or tag an image of that name, or allow pulling with `--pull`".to_owned(),
             ),
             Self::Registry { source, .. } => source.help(),
+            Self::Settings(source) => source.help(),
             Self::Layout(source) => source.help(),
             Self::NoSuchPlatform { .. } => Some("choose another one with `--platform`".to_owned()),
             // A full disk has its own way out.

@@ -1,13 +1,16 @@
-//! Layer blobs: streamed to a writer on a blocking thread, resumed where a connection broke.
+//! Layer blobs down: streamed to a writer on a blocking thread, resumed where a connection broke.
 
 use std::io::Write;
 
 use oci_spec::image::Digest;
+use rbuild_frontend::reference::Reference;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 use tokio::sync::mpsc;
 
-use super::{RegistryClient, RegistryError, Repository};
+use super::auth::Access;
+use super::transport::{Call, check_status};
+use super::{Place, RegistryClient, RegistryError, tell_mirror};
 
 /// Chunks (of 16 KiB or so) between the network and the writer: enough to hide a slow write, bounded so that memory
 /// does not grow with the layer.
@@ -18,25 +21,15 @@ impl RegistryClient {
     ///
     /// The digest is the writer's to check (the store's blob writer hashes what it writes), so that bytes are hashed
     /// once. `on_bytes` hears of every chunk. Dropping the future stops the transfer.
-    ///
-    /// # Panics
-    ///
-    /// Never: the semaphore that limits transfers is not closed.
     pub async fn download<W: Write + Send + 'static>(
         &self,
-        repository: &Repository,
+        reference: &Reference,
         digest: &Digest,
         size: u64,
         writer: W,
         on_bytes: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<W, RegistryError> {
-        let url = repository.url("blobs", digest.as_ref());
-        let _permit = self
-            .shared
-            .downloads
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let places = self.places(reference, true).await?;
         let (sender, mut receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let write = tokio::task::spawn_blocking(move || {
             let mut sink = writer;
@@ -47,32 +40,70 @@ impl RegistryClient {
             Ok(sink)
         });
         let mut position = 0;
-        let mut failures = 0;
-        let fetched = loop {
-            let outcome = self
-                .stream(repository, &url, size, &mut position, &sender, on_bytes)
+        let mut fetched = Err(RegistryError::NotFound {
+            reference: reference.to_string(),
+        });
+        for (number, place) in places.iter().enumerate() {
+            fetched = self
+                .download_at(place, digest, size, &mut position, &sender, on_bytes)
                 .await;
-            let Err(error) = outcome else { break Ok(()) };
-            failures += 1;
-            match self.pause_after(&error, failures) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => break Err(error),
+            match &fetched {
+                Err(error) if number + 1 < places.len() => tell_mirror(&place.repository, error),
+                _ => break,
             }
-        };
+        }
         drop(sender);
         let written = write
             .await
             .map_err(std::io::Error::other)
             .and_then(|written| written);
         // A full disk also breaks the transfer: it is the cause, so it comes first.
-        let writer = written.map_err(|source| RegistryError::Store { url, source })?;
+        let writer = written.map_err(|source| RegistryError::Store {
+            url: format!("{}@{digest}", reference.name()),
+            source,
+        })?;
         fetched.map(|()| writer)
+    }
+
+    /// All attempts at one place. What a place before it gave is kept; the digest judges the seam.
+    async fn download_at(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        size: u64,
+        position: &mut u64,
+        sender: &mpsc::Sender<Vec<u8>>,
+        on_bytes: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RegistryError> {
+        let host = self.host(&place.repository);
+        let _permit = host
+            .transfers
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let url = self
+            .url(&place.repository, "blobs", digest.as_ref())
+            .await?;
+        let mut failures = 0;
+        loop {
+            let before = *position;
+            let outcome = self
+                .stream(place, &url, size, position, sender, on_bytes)
+                .await;
+            let Err(error) = outcome else { return Ok(()) };
+            // A line that breaks every few megabytes still gets there: only failures in vain are counted.
+            failures = if *position > before { 1 } else { failures + 1 };
+            match self.pause_after(&error, failures, place.attempts) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            }
+        }
     }
 
     /// One attempt, from `received` on.
     async fn stream(
         &self,
-        repository: &Repository,
+        place: &Place,
         url: &str,
         size: u64,
         received: &mut u64,
@@ -82,7 +113,11 @@ impl RegistryClient {
         if *received == size {
             return Ok(()); // an empty blob, or only the end of the stream was missing
         }
-        let mut response = self.get(repository, url, None, *received).await?;
+        let call = Call::get(url, None, *received);
+        let response = self
+            .execute(&place.repository, &Access::Pull, &call)
+            .await?;
+        let mut response = check_status(response, url).await?;
         // A server without ranges starts over; what we have is skipped. The digest judges the seam.
         let starts_at = if response.status() == StatusCode::PARTIAL_CONTENT {
             let range = response

@@ -5,6 +5,7 @@ use std::time::Duration;
 use oci_spec::image::Digest;
 use reqwest::StatusCode;
 
+use super::settings::SettingsError;
 use crate::manifest::ManifestError;
 
 /// A registry request that did not succeed.
@@ -14,6 +15,17 @@ pub enum RegistryError {
     /// The HTTP client can't be set up (no TLS trust store, for example).
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// The machine's configuration of registries.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// An address or a position that a registry names and that is not believed.
+    #[error("`{url}` leads to where rbuild does not follow: {reason}")]
+    Redirect {
+        /// What was requested.
+        url: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A name that makes no URL.
     #[error("`{url}` is not a URL that can be requested")]
     Url {
@@ -54,7 +66,7 @@ pub enum RegistryError {
         /// What was requested.
         url: String,
     },
-    /// 401 or 403 after the anonymous token was shown.
+    /// 401 or 403 after all that we have was shown.
     #[error("access to `{url}` was denied{detail}")]
     Denied {
         /// What was requested.
@@ -62,7 +74,7 @@ pub enum RegistryError {
         /// The registry's own words, with `: ` in front.
         detail: String,
     },
-    /// A challenge that can't be answered.
+    /// A challenge that can't be answered, for lack of credentials or of the way that it asks for.
     #[error("`{url}` asks for authentication that rbuild cannot give: `{challenge}`")]
     Challenge {
         /// What was requested.
@@ -133,6 +145,15 @@ pub enum RegistryError {
         #[source]
         source: ManifestError,
     },
+    /// Reading what is to be sent.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// A blob of the store.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Writing what came.
     #[error("cannot store what `{url}` sends")]
     Store {
@@ -171,9 +192,8 @@ impl RegistryError {
             Self::NotFound { .. } => Some(
                 "check the spelling and the tag; a name without a registry is looked up on docker.io".to_owned(),
             ),
-            Self::Denied { .. } | Self::Challenge { .. } => Some(
-                "the image may not exist or may need a login; requests are anonymous in this version".to_owned(),
-            ),
+            Self::Denied { url, .. } | Self::Challenge { url, .. } => Some(denied_help(url)),
+            Self::Settings(source) => source.help(),
             Self::TooManyRequests { retry_after, .. } => Some(match retry_after {
                 Some(wait) => format!("the registry asks to wait {} seconds", wait.as_secs()),
                 None => "try again later, or use a mirror".to_owned(),
@@ -185,4 +205,20 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+/// What to do about a refusal: log in, or look who one is.
+fn denied_help(url: &str) -> String {
+    let host = reqwest::Url::parse(url)
+        .ok()
+        .map(|url| super::host::authority_of(&url))
+        .unwrap_or_default();
+    let registry = match host.as_str() {
+        "registry-1.docker.io" | "auth.docker.io" => "docker.io",
+        other => other,
+    };
+    format!(
+        "the name may be misspelt or need a login: `rbuild login {registry}`; `rbuild info {registry}` says whose \
+         credentials are used"
+    )
 }

@@ -82,7 +82,7 @@ mod tests {
         let one = BuildOutcome {
             image_id: digest("1"),
             descriptor: Some(ExportedDescriptor {
-                media_type,
+                media_type: media_type.to_owned(),
                 digest: digest("2"),
                 size: 500,
             }),

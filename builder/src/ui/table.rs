@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use rbuild::registry::Decision;
 use rbuild::{HistoryLine, ImageSummary, Survey};
 
 use super::{units, write_stdout};
@@ -92,6 +93,21 @@ fn survey_text(survey: &Survey) -> String {
         None => text.push_str("\n`--isolation auto` finds nothing: no step can be done here\n"),
     }
     text
+}
+
+/// `rbuild info REGISTRY`
+pub(crate) fn print_decisions(decisions: &[Decision]) {
+    let row = |decision: &Decision| {
+        vec![
+            decision.what.to_owned(),
+            decision.value.clone(),
+            decision.by.clone(),
+        ]
+    };
+    write_stdout(&table(
+        &["WHAT", "VALUE", "DECIDED BY"],
+        decisions.iter().map(row),
+    ));
 }
 
 fn shorten_id(id: &str, is_full: bool) -> String {

@@ -6,7 +6,6 @@
     reason = "each test binary uses its own part"
 )]
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -24,10 +23,14 @@ use tokio::net::TcpListener;
 /// What a request looked like.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    pub method: String,
     pub path: String,
     pub query: String,
     pub authorization: Option<String>,
     pub range: Option<String>,
+    pub content_range: Option<String>,
+    /// What it carried.
+    pub body: Vec<u8>,
 }
 
 /// How a body is sent.
@@ -42,6 +45,10 @@ pub enum Body {
     Endless,
     /// Never begins.
     Silent,
+    /// No answer at all: the connection is closed.
+    HangUp,
+    /// A byte now and then.
+    Drip(Vec<u8>),
 }
 
 pub struct Reply {
@@ -131,24 +138,27 @@ impl Double {
     }
 }
 
-#[expect(clippy::unused_async, reason = "hyper wants a future")]
 async fn answer(
     request: Request<Incoming>,
     handler: Arc<impl Fn(&Seen, usize) -> Reply>,
     log: Arc<Mutex<Vec<Seen>>>,
-) -> Result<Answer, Infallible> {
+) -> Result<Answer, io::Error> {
+    let (head, body) = request.into_parts();
+    let sent = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let header = |name| {
-        request
-            .headers()
+        head.headers
             .get(name)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned)
     };
     let seen = Seen {
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
         authorization: header("authorization"),
         range: header("range"),
+        content_range: header("content-range"),
+        body: sent.to_vec(),
     };
     let before = {
         let mut log = log.lock().expect("no panic in the handler");
@@ -185,6 +195,17 @@ async fn answer(
         Body::Endless => {
             let frames = stream::repeat_with(|| Ok(Frame::data(Bytes::from(vec![b' '; 64 << 10]))));
             UnsyncBoxBody::new(StreamBody::new(frames))
+        }
+        Body::HangUp => return Err(io::Error::other("hung up on purpose")),
+        Body::Drip(bytes) => {
+            let drops = bytes
+                .into_iter()
+                .map(|byte| Ok(Frame::data(Bytes::from(vec![byte]))));
+            let drops = stream::iter(drops).then(|drop| async move {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                drop
+            });
+            UnsyncBoxBody::new(StreamBody::new(drops))
         }
         Body::Silent => UnsyncBoxBody::new(StreamBody::new(stream::pending::<
             io::Result<Frame<Bytes>>,

@@ -13,9 +13,30 @@ pub(crate) struct Registry {
     pub address: String,
 }
 
+/// The user of [`HTPASSWD`], and the password.
+#[allow(dead_code, reason = "each test binary uses its own part")]
+pub(crate) const LOGIN: (&str, &str) = ("alice", "s3cret-Passw0rd");
+
+/// What keeps a registry from being open to all.
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[derive(Default)]
+pub(crate) struct Guard<'a> {
+    /// Certificate and key of the server.
+    pub tls: Option<(&'a Path, &'a Path)>,
+    /// A file for basic authentication.
+    pub htpasswd: Option<&'a Path>,
+    /// Token server and the certificate that its tokens are signed with.
+    pub token: Option<(&'a str, &'a Path)>,
+}
+
 impl Registry {
     /// Starts one that keeps its blobs in `storage`.
     pub(crate) fn start(storage: &Path) -> Self {
+        Self::guarded(storage, &Guard::default())
+    }
+
+    /// Starts one with a guard.
+    pub(crate) fn guarded(storage: &Path, guard: &Guard<'_>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .expect("a free port")
             .local_addr()
@@ -24,10 +45,29 @@ impl Registry {
         let address = format!("localhost:{port}");
         let config = storage.join("config.yml");
         std::fs::create_dir_all(storage).expect("a directory");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
+        let mut text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
             storage.display()
         );
+        if let Some((certificate, key)) = guard.tls {
+            text += &format!(
+                "  tls: {{certificate: {}, key: {}}}\n",
+                certificate.display(),
+                key.display()
+            );
+        }
+        if let Some(file) = guard.htpasswd {
+            text += &format!(
+                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                file.display()
+            );
+        }
+        if let Some((realm, bundle)) = guard.token {
+            text += &format!(
+                "auth: {{token: {{realm: '{realm}', service: registry, issuer: issuer, rootcertbundle: {}}}}}\n",
+                bundle.display()
+            );
+        }
         std::fs::write(&config, text).expect("its configuration");
         let server = Command::new("docker-registry")
             .arg("serve")

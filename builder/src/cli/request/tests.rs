@@ -227,7 +227,7 @@ fn names_labels_and_annotations() {
                 (
                     String::new(),
                     vec![("k".into(), "v".into()), ("k2".into(), String::new())],
-                    vec![("a".into(), "b".into()), ("c".into(), "d".into())],
+                    vec![("a".into(), "b".into()), ("manifest:c".into(), "d".into())],
                 ),
             ),
         ],
@@ -316,7 +316,6 @@ fn what_ci_files_are_full_of_never_fails_a_build() {
 #[test]
 fn what_cannot_be_had_is_refused_with_its_flag() {
     let refused = [
-        "--push",
         "--load",
         "--squash",
         "--attest type=sbom",
@@ -398,8 +397,8 @@ fn wrong_values_name_their_flag() {
             "invalid value `x` for `--annotation`: it is not KEY=VALUE",
         ),
         (
-            "--annotation index:a=b .",
-            "invalid value `index:a=b` for `--annotation`: `index` can't be annotated, only `manifest`",
+            "--annotation index-manifest:a=b .",
+            "invalid value `index-manifest:a=b` for `--annotation`: annotation `index-manifest:a` has type `index-manifest`, which is none of manifest, index, manifest-descriptor, index-descriptor",
         ),
         (
             "--pull=often .",
@@ -429,6 +428,22 @@ fn wrong_values_name_their_flag() {
             "--platform a/b/c/d .",
             "invalid value `a/b/c/d` for `--platform`: `a/b/c/d` is not a platform: `os/architecture` or `os/architecture/variant` is needed",
         ),
+        (
+            "--push .",
+            "`--push`: there is nowhere to push to: the image has no name",
+        ),
+        (
+            "-o type=registry .",
+            "`--output`: there is nowhere to push to: the image has no name",
+        ),
+        (
+            "--creds hunter2 .",
+            "invalid value `…` for `--creds`: it is not USER:PASSWORD",
+        ),
+        (
+            "--tls-verify=maybe .",
+            "invalid value `maybe` for `--tls-verify`: it is true or false",
+        ),
         ("-f - -", "`-f -` and `-` both read stdin"),
         ("-q -o - .", "`--quiet` and `--output` both write to stdout"),
         (
@@ -438,6 +453,28 @@ fn wrong_values_name_their_flag() {
     ];
     for (line, expected) in wrong {
         assert_eq!(request(line, &[]).expect_err(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn what_is_pushed_is_what_was_named() {
+    let rows: [(&str, &[bool]); 6] = [
+        ("-t a .", &[]),
+        ("-t a --push .", &[true]),
+        ("-t a --push -o type=oci,dest=x .", &[false, true]),
+        ("--push -o type=image,name=a .", &[true]),
+        ("-t a -o type=registry .", &[true]),
+        ("-t a --push=false -o type=image .", &[false]),
+    ];
+    for (line, expected) in rows {
+        let request = request(line, &[]).expect(line);
+        let pushes: Vec<bool> = request
+            .options
+            .outputs
+            .iter()
+            .map(|output| output.pushes)
+            .collect();
+        assert_eq!(pushes, expected, "{line}");
     }
 }
 

@@ -1,0 +1,351 @@
+//! Images between the store and the world, without a build: pull, push, save.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use oci_spec::image::Digest;
+use rbuild_cache::{ImageError, ImageRecord, Lease};
+use rbuild_frontend::graph::ImageReference;
+use rbuild_frontend::platform::Platform;
+
+use crate::engine::{Engine, require_root};
+use crate::error::BuildError;
+use crate::event::EventSink;
+use crate::export::{ExportError, Exported, Exporter, PushCounts};
+use crate::image::BuiltImage;
+use crate::images::{Images, ImagesError, full_name};
+use crate::manifest::MAX_DOCUMENT;
+use crate::options::{Output, OutputKind, PullPolicy};
+use crate::pull::{ImageSources, PullError};
+use crate::registry::{ClientOptions, RegistryClient, RegistrySettings};
+use crate::tasks::Tasks;
+use crate::{blocking, build};
+
+/// Why an image could not be carried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The image, or its name.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// A pull.
+    #[error(transparent)]
+    Pull(#[from] Box<PullError>),
+    /// A push or an archive.
+    #[error(transparent)]
+    Export(#[from] Box<ExportError>),
+    /// A repository of which the store has no tag.
+    #[error("the store has no image named `{repository}` with any tag")]
+    NoTags {
+        /// As typed.
+        repository: String,
+    },
+    /// `--all-tags` with a tag.
+    #[error("`{name}` has a tag, and all tags of a repository were asked for")]
+    TagWithAllTags {
+        /// As typed.
+        name: String,
+    },
+    /// Only root can keep layers yet.
+    #[error(transparent)]
+    NotRoot(Box<BuildError>),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl TransferError {
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Pull(source) => source.help(),
+            Self::Export(source) => source.help(),
+            Self::Images(ImagesError::Unknown { .. }) | Self::NoTags { .. } => {
+                Some("`rbuild images` lists what the store has".to_owned())
+            }
+            Self::TagWithAllTags { .. } => Some("leave the tag or `--all-tags` out".to_owned()),
+            Self::NotRoot(source) => source.help(),
+            _ => None,
+        }
+    }
+}
+
+impl From<PullError> for TransferError {
+    fn from(error: PullError) -> Self {
+        Self::Pull(Box::new(error))
+    }
+}
+
+impl From<ExportError> for TransferError {
+    fn from(error: ExportError) -> Self {
+        Self::Export(Box::new(error))
+    }
+}
+
+impl From<ImageError> for TransferError {
+    fn from(error: ImageError) -> Self {
+        Self::Images(ImagesError::Image(error))
+    }
+}
+
+/// What was pushed.
+#[derive(Clone, Debug)]
+pub struct PushedImage {
+    /// Full names.
+    pub names: Vec<String>,
+    /// Digest of the manifest.
+    pub digest: Digest,
+    /// What became of its blobs.
+    pub counts: PushCounts,
+}
+
+/// How `save` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaveForm {
+    /// What `docker save` writes; an OCI layout at the same time.
+    #[default]
+    DockerArchive,
+    /// An OCI layout in a tar archive.
+    OciArchive,
+    /// An OCI layout as a directory.
+    OciDirectory,
+}
+
+impl Engine {
+    /// A store, a client and a lease for one transfer.
+    pub(crate) fn sources(
+        &self,
+        settings: &RegistrySettings,
+        events: EventSink,
+    ) -> Result<(ImageSources, Lease), TransferError> {
+        let lease = self
+            .store()
+            .lease()
+            .map_err(|error| TransferError::Store(Box::new(error)))?;
+        let sources = ImageSources {
+            store: self.store().clone(),
+            spawner: self.spawner().clone(),
+            client: RegistryClient::with_settings(ClientOptions::default(), settings.clone()),
+            tasks: Tasks::new(events),
+        };
+        Ok((sources, lease))
+    }
+
+    /// Pulls an image and keeps it under its full name; gives its id.
+    pub async fn pull(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+        policy: PullPolicy,
+        settings: &RegistrySettings,
+        events: EventSink,
+    ) -> Result<(String, Digest), TransferError> {
+        require_root().map_err(|error| TransferError::NotRoot(Box::new(error)))?;
+        let (sources, lease) = self.sources(settings, events)?;
+        let platform = platform.unwrap_or_else(build::this_machine);
+        let reference = ImageReference::Name(name.to_owned());
+        let base = sources
+            .resolve(&reference, &platform, policy, &lease)
+            .await?;
+        let chain = sources.chain(&base, &lease).await?;
+        // A name with a digest is no tag; the image is kept all the same, under its id.
+        let full = full_name(name).ok();
+        let record = ImageRecord {
+            config_digest: base.config_digest.clone(),
+            manifest_digest: base.manifest_digest.clone(),
+            size: chain.0.iter().map(|layer| layer.tar_size).sum(),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs().cast_signed()),
+            platform: base.platform.to_string(),
+            base: None,
+            chain,
+        };
+        let (store, names) = (self.store().clone(), full.clone());
+        let id = record.config_digest.clone();
+        blocking::run(move || {
+            let names: Vec<&str> = names.as_deref().into_iter().collect();
+            store.put_image(&names, &record)?;
+            store
+                .sync()
+                .map_err(|error| TransferError::Store(Box::new(error)))?;
+            drop(lease); // until here nothing of it may go
+            Ok::<_, TransferError>(())
+        })
+        .await?;
+        Ok((full.unwrap_or_else(|| name.to_owned()), id))
+    }
+
+    /// Pushes images of the store under their own names; with `all_tags` every tag of each repository.
+    pub async fn push(
+        &self,
+        names: &[String],
+        all_tags: bool,
+        output: &Output,
+        settings: &RegistrySettings,
+        events: EventSink,
+    ) -> Result<Vec<PushedImage>, TransferError> {
+        let (sources, lease) = self.sources(settings, events)?;
+        let exporter = Exporter { sources };
+        let mut groups: Vec<(StoredImage, Vec<String>)> = Vec::new();
+        for name in names {
+            let wanted = if all_tags {
+                self.all_tags(name).await?
+            } else {
+                vec![full_name(name)?]
+            };
+            for full in wanted {
+                let stored = self.stored(&full, &lease).await?;
+                let id = stored.image.config_digest.clone();
+                match groups
+                    .iter_mut()
+                    .find(|(known, _)| known.image.config_digest == id)
+                {
+                    Some((_, names)) if names.contains(&full) => {}
+                    Some((_, names)) => names.push(full),
+                    None => groups.push((stored, vec![full])),
+                }
+            }
+        }
+        let mut pushed = Vec::new();
+        for (stored, names) in groups {
+            let (exported, counts) = exporter
+                .push_stored(
+                    &stored.image,
+                    stored.manifest_digest.as_ref(),
+                    output,
+                    names.clone(),
+                    &lease,
+                )
+                .await?;
+            let digest = digest_of(&exported, &stored.image);
+            pushed.push(PushedImage {
+                names,
+                digest,
+                counts,
+            });
+        }
+        self.end(lease).await?;
+        Ok(pushed)
+    }
+
+    /// Writes images of the store into one archive or directory; no destination is standard output.
+    pub async fn save(
+        &self,
+        names: &[String],
+        form: SaveForm,
+        destination: Option<PathBuf>,
+        compression: crate::options::OutputCompression,
+        events: EventSink,
+        settings: &RegistrySettings,
+    ) -> Result<(), TransferError> {
+        let (sources, lease) = self.sources(settings, events)?;
+        let mut images: Vec<(BuiltImage, Option<Digest>, Vec<String>)> = Vec::new();
+        for name in names {
+            let stored = self.stored(name, &lease).await?;
+            // An id has no name to be saved under.
+            let is_id = stored
+                .image
+                .config_digest
+                .digest()
+                .starts_with(name.trim_start_matches("sha256:"));
+            let full = full_name(name).ok().filter(|_| !is_id);
+            let id = stored.image.config_digest.clone();
+            match images
+                .iter_mut()
+                .find(|(known, ..)| known.config_digest == id)
+            {
+                Some((_, _, names)) => names.extend(full),
+                None => images.push((
+                    stored.image,
+                    stored.manifest_digest,
+                    full.into_iter().collect(),
+                )),
+            }
+        }
+        let kind = match form {
+            SaveForm::DockerArchive => OutputKind::Docker,
+            SaveForm::OciArchive => OutputKind::Oci,
+            SaveForm::OciDirectory => OutputKind::OciDirectory,
+        };
+        let output = Output {
+            destination,
+            compression,
+            ..Output::of_kind(kind)
+        };
+        Exporter { sources }
+            .save_stored(images, &output, &lease)
+            .await?;
+        self.end(lease).await
+    }
+
+    /// Everything of the transfer is durable, and nothing of it is held any more.
+    async fn end(&self, lease: Lease) -> Result<(), TransferError> {
+        let store = self.store().clone();
+        blocking::run(move || {
+            let synced = store.sync();
+            drop(lease);
+            synced.map_err(|error| TransferError::Store(Box::new(error)))
+        })
+        .await
+    }
+
+    /// The full names of all tags of a repository.
+    async fn all_tags(&self, repository: &str) -> Result<Vec<String>, TransferError> {
+        let full = full_name(repository)?;
+        let prefix = match full.strip_suffix(":latest") {
+            Some(prefix) if !repository.ends_with(":latest") => format!("{prefix}:"),
+            _ => {
+                return Err(TransferError::TagWithAllTags {
+                    name: repository.to_owned(),
+                });
+            }
+        };
+        let store = self.store().clone();
+        let mut names: Vec<String> = blocking::run(move || store.images())
+            .await?
+            .into_iter()
+            .filter_map(|(name, _)| name.filter(|name| name.starts_with(&prefix)))
+            .collect();
+        names.sort();
+        if names.is_empty() {
+            return Err(TransferError::NoTags {
+                repository: repository.to_owned(),
+            });
+        }
+        Ok(names)
+    }
+
+    /// An image of the store, its layers held.
+    async fn stored(&self, name: &str, lease: &Lease) -> Result<StoredImage, TransferError> {
+        let (store, lease, name) = (self.store().clone(), lease.clone(), name.to_owned());
+        blocking::run(move || {
+            let (record, config) = Images::new(store.clone()).find(&name)?;
+            lease
+                .hold(&record.chain)
+                .map_err(|error| TransferError::Store(Box::new(error)))?;
+            let bytes = store
+                .read_blob(&record.config_digest, MAX_DOCUMENT)
+                .map_err(ImagesError::Blob)?;
+            Ok(StoredImage {
+                image: BuiltImage::of_store(config, bytes, record.config_digest, record.chain),
+                manifest_digest: record.manifest_digest,
+            })
+        })
+        .await
+    }
+}
+
+/// An image of the store with what is known of its manifest.
+#[derive(Debug)]
+struct StoredImage {
+    image: BuiltImage,
+    manifest_digest: Option<Digest>,
+}
+
+fn digest_of(exported: &Exported, image: &BuiltImage) -> Digest {
+    exported.descriptor.as_ref().map_or_else(
+        || image.config_digest.clone(),
+        |descriptor| descriptor.digest.clone(),
+    )
+}

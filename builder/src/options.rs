@@ -188,8 +188,8 @@ pub struct Output {
     pub compression_level: Option<i32>,
     /// `force-compression=true`: layers of the base are compressed in the same way.
     pub forces_compression: bool,
-    /// `oci-mediatypes=false`: Docker's media types.
-    pub has_docker_media_types: bool,
+    /// `oci-mediatypes=`
+    pub media_types: MediaTypes,
     /// `push=true`, `type=registry` or `--push`: the image goes to the registries of its names, too.
     pub pushes: bool,
     /// `annotation.K=V`
@@ -208,7 +208,7 @@ impl Output {
             compression: OutputCompression::default(),
             compression_level: None,
             forces_compression: false,
-            has_docker_media_types: false,
+            media_types: MediaTypes::Oci,
             pushes: false,
             annotations: Vec::new(),
             names: Vec::new(),
@@ -233,6 +233,16 @@ pub enum OutputKind {
     Local,
     /// The root file system as a tar archive.
     Tar,
+}
+
+/// Whose media types documents and layers get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaTypes {
+    /// OCI's.
+    #[default]
+    Oci,
+    /// Docker's, of schema 2.
+    Docker,
 }
 
 /// `compression=` of an output.

@@ -4,6 +4,7 @@
 mod double;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -694,7 +695,12 @@ async fn soak() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |since| u64::from(since.subsec_nanos())) | 1
     });
-    println!("soak: {rounds} rounds, RBUILD_SEED={seed}");
+    // Shown when the test fails, and with --no-capture.
+    let said = writeln!(
+        std::io::stderr(),
+        "soak: {rounds} rounds, RBUILD_SEED={seed}"
+    );
+    said.expect("stderr is open");
     let state = AtomicU64::new(seed);
     // xorshift: the order of requests is fixed, one after the other, so a seed repeats a run.
     let random = move || {

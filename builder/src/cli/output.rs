@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rbuild::options::{Output, OutputCompression, OutputKind};
+use rbuild::options::{MediaTypes, Output, OutputCompression, OutputKind};
 
 use super::error::UsageError;
 use super::typed::parse_switch;
@@ -200,7 +200,11 @@ impl<'a> Spec<'a> {
             output.kind,
             OutputKind::Docker | OutputKind::DockerDirectory
         );
-        output.has_docker_media_types = !self.take_switch("oci-mediatypes")?.unwrap_or(!is_docker);
+        output.media_types = if self.take_switch("oci-mediatypes")?.unwrap_or(!is_docker) {
+            MediaTypes::Oci
+        } else {
+            MediaTypes::Docker
+        };
         output.forces_compression = self.take_switch("force-compression")?.unwrap_or(false);
         self.take_switch("unpack")?; // images are always kept unpacked: neither value changes anything
         self.take_fixed("store", true, "images are always in the store")?;
@@ -282,9 +286,7 @@ mod tests {
         }
         words.extend(output.pushes.then(|| "pushed".to_owned()));
         words.extend(
-            output
-                .has_docker_media_types
-                .then(|| "with Docker's types".to_owned()),
+            (output.media_types == MediaTypes::Docker).then(|| "with Docker's types".to_owned()),
         );
         words.extend(output.forces_compression.then(|| "forced".to_owned()));
         words.extend(

@@ -12,7 +12,7 @@ use super::{ExportError, ExportOptions, ExportedDescriptor, Exporter};
 use crate::blocking;
 use crate::image::BuiltImage;
 use crate::manifest::{self, Document, MAX_DOCUMENT, media};
-use crate::options::Output;
+use crate::options::{MediaTypes, Output};
 use crate::pull::keep_document;
 use crate::tasks::Task;
 
@@ -109,14 +109,7 @@ impl Contents {
     }
 }
 
-/// Media types of the documents and layers that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Oci,
-    Docker,
-}
-
-impl Family {
+impl MediaTypes {
     fn manifest(self) -> &'static str {
         match self {
             Self::Oci => media::OCI_MANIFEST,
@@ -134,12 +127,12 @@ impl Family {
     fn layer(self, descriptor: &Descriptor) -> Descriptor {
         let mut descriptor = descriptor.clone();
         if self == Self::Docker {
-            descriptor.media_type = match descriptor.media_type.as_str() {
+            let media_type = match descriptor.media_type.as_str() {
                 media::OCI_LAYER => media::DOCKER_LAYER,
                 media::OCI_LAYER_ZSTD => media::DOCKER_LAYER_ZSTD,
                 _ => media::DOCKER_LAYER_GZIP,
-            }
-            .to_owned();
+            };
+            media_type.clone_into(&mut descriptor.media_type);
         }
         descriptor
     }
@@ -165,15 +158,15 @@ impl Exporter {
             .filter(|_| output.rewrites_timestamps);
         let annotations =
             Annotations::parse(options.annotations.iter().chain(&output.annotations))?;
-        let family = match output.has_docker_media_types {
-            true if annotations.is_empty() => Family::Docker,
-            true => {
+        let family = match output.media_types {
+            MediaTypes::Docker if annotations.is_empty() => MediaTypes::Docker,
+            MediaTypes::Docker => {
                 self.sources.tasks.notice(
                     "oci-mediatypes=false has no effect together with annotations, which Docker's manifests have no place for",
                 );
-                Family::Oci
+                MediaTypes::Oci
             }
-            false => Family::Oci,
+            MediaTypes::Oci => MediaTypes::Oci,
         };
         let packing = Packing::of(output, epoch);
         let mut contents = Contents::default();
@@ -216,8 +209,8 @@ impl Exporter {
                 let manifests = manifests.map_or_else(|several| several, Vec::from);
                 let index = Index::new(manifests, annotations.on(Place::Index, None));
                 let (index, media_type) = match family {
-                    Family::Oci => (index, media::OCI_INDEX),
-                    Family::Docker => (index.of_docker(), media::DOCKER_INDEX),
+                    MediaTypes::Oci => (index, media::OCI_INDEX),
+                    MediaTypes::Docker => (index.of_docker(), media::DOCKER_INDEX),
                 };
                 let top = contents
                     .add_document(media_type, index.to_json())

@@ -132,6 +132,10 @@ impl RegistryClient {
     }
 
     /// Makes sure that a reference's repository has a blob.
+    ///
+    /// # Panics
+    ///
+    /// Never: the semaphore that limits transfers is not closed.
     pub async fn upload(
         &self,
         reference: &Reference,

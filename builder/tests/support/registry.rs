@@ -1,5 +1,6 @@
 //! Debian's docker-registry on a free loopback port, ended with the test.
 
+use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -50,21 +51,27 @@ impl Registry {
             storage.display()
         );
         if let Some((certificate, key)) = guard.tls {
-            text += &format!(
-                "  tls: {{certificate: {}, key: {}}}\n",
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                text,
+                "  tls: {{certificate: {}, key: {}}}",
                 certificate.display(),
                 key.display()
             );
         }
         if let Some(file) = guard.htpasswd {
-            text += &format!(
-                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                text,
+                "auth: {{htpasswd: {{realm: test, path: {}}}}}",
                 file.display()
             );
         }
         if let Some((realm, bundle)) = guard.token {
-            text += &format!(
-                "auth: {{token: {{realm: '{realm}', service: registry, issuer: issuer, rootcertbundle: {}}}}}\n",
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                text,
+                "auth: {{token: {{realm: '{realm}', service: registry, issuer: issuer, rootcertbundle: {}}}}}",
                 bundle.display()
             );
         }

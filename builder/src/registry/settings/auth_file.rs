@@ -271,7 +271,7 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<(), SettingsError
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+        .unwrap_or_else(|| Path::new("."));
     if !directory.exists() {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);

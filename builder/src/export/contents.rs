@@ -204,7 +204,7 @@ impl Exporter {
             manifests.push(descriptor);
         }
         let top = match <[Descriptor; 1]>::try_from(manifests) {
-            Ok([only]) if !annotations.need_index() => only,
+            Ok([only]) if !(annotations.need_index() || options.has_index) => only,
             manifests => {
                 let manifests = manifests.map_or_else(|several| several, Vec::from);
                 let index = Index::new(manifests, annotations.on(Place::Index, None));
@@ -246,11 +246,11 @@ impl Exporter {
         let mut layers = Vec::new();
         for (wanted, layer) in found.layers().iter().zip(&image.chain.0) {
             let mut locations = Vec::new();
-            let (store, digest) = (self.sources.store.clone(), wanted.digest().clone());
-            let (diff_id, is_here) = (
-                layer.diff_id.clone(),
-                blocking::run(move || store.has_blob(&digest)).await,
-            );
+            let (own, digest) = (lease.clone(), wanted.digest().clone());
+            let is_here = blocking::run(move || own.hold_blob(&digest))
+                .await?
+                .is_some();
+            let diff_id = layer.diff_id.clone();
             let store = self.sources.store.clone();
             let of_this_blob = blocking::run(move || store.original(&diff_id))
                 .await?

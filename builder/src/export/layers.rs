@@ -211,7 +211,15 @@ impl Exporter {
             layer.diff_id.clone(),
             parameters.clone(),
         );
-        let known = blocking::run(move || store.packed(&diff_id, &wanted)).await?;
+        let own = lease.clone();
+        // A blob that was pruned meanwhile is made again.
+        let known = blocking::run(move || {
+            let Some(packed) = store.packed(&diff_id, &wanted)? else {
+                return Ok(None);
+            };
+            Ok::<_, ExportError>(own.hold_blob(&packed.digest)?.map(|_| packed))
+        })
+        .await?;
         let packed = if let Some(packed) = known {
             packed
         } else {

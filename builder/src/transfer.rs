@@ -8,7 +8,7 @@ use rbuild_cache::{ImageError, ImageRecord, Lease};
 use rbuild_frontend::graph::ImageReference;
 use rbuild_frontend::platform::Platform;
 
-use crate::engine::{Engine, require_root};
+use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::event::EventSink;
 use crate::export::{ExportError, Exported, Exporter, PushCounts};
@@ -46,9 +46,9 @@ pub enum TransferError {
         /// As typed.
         name: String,
     },
-    /// Only root can keep layers yet.
+    /// Layers can be neither kept nor packed: the isolation that was asked for can't be had.
     #[error(transparent)]
-    NotRoot(Box<BuildError>),
+    Isolation(Box<BuildError>),
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -64,7 +64,7 @@ impl TransferError {
                 Some("`rbuild images` lists what the store has".to_owned())
             }
             Self::TagWithAllTags { .. } => Some("leave the tag or `--all-tags` out".to_owned()),
-            Self::NotRoot(source) => source.help(),
+            Self::Isolation(source) => source.help(),
             _ => None,
         }
     }
@@ -118,6 +118,8 @@ impl Engine {
         settings: &RegistrySettings,
         events: EventSink,
     ) -> Result<(ImageSources, Lease), TransferError> {
+        self.rung()
+            .map_err(|error| TransferError::Isolation(Box::new(error)))?;
         let lease = self
             .store()
             .lease()
@@ -140,7 +142,6 @@ impl Engine {
         settings: &RegistrySettings,
         events: EventSink,
     ) -> Result<(String, Digest), TransferError> {
-        require_root().map_err(|error| TransferError::NotRoot(Box::new(error)))?;
         let (sources, lease) = self.sources(settings, events)?;
         let platform = platform.unwrap_or_else(build::this_machine);
         let reference = ImageReference::Name(name.to_owned());

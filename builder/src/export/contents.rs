@@ -310,11 +310,11 @@ impl Exporter {
                 Blob::Stored { .. } => None,
             })
             .collect();
-        let (store, lease) = (self.sources.store.clone(), lease.clone());
+        let lease = lease.clone();
         blocking::run(move || {
             documents
                 .iter()
-                .try_for_each(|bytes| keep_document(&store, &lease, bytes).map(drop))
+                .try_for_each(|bytes| keep_document(&lease, bytes).map(drop))
         })
         .await?;
         let of = |parts: &ImageParts| (parts.image_id.clone(), parts.manifest.digest.clone());

@@ -44,7 +44,12 @@ fn help_is_short() {
       du          Show what the store takes on its disk
       prune       Remove what nothing needs: steps, cache mounts, blobs, images without a name
       cache       Look at single cache mounts, and remove them
-      info        Print where things are and what this machine can do
+      pull        Fetch images from registries into the store
+      push        Send images of the store to their registries
+      save        Write images into an archive that docker, podman and skopeo read
+      login       Keep a user and password for a registry, once it has taken them
+      logout      Forget the user and password for a registry
+      info        Print where things are, or which file decides what for a registry or image name
       version     Print the version
       completion  Print a completion script for a shell
       help        Print this message or the help of the given subcommand(s)
@@ -59,7 +64,7 @@ fn help_is_short() {
     Global options:
           --root <DIR>
               Where images, layers and step records are kept [env: RBUILD_ROOT]
-              
+
               Default: /var/lib/rbuild as root, else $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild.
 
           --log-level <off|error|warn|info|debug|trace>
@@ -110,8 +115,10 @@ fn help_of_a_build() {
 
     Output:
       -t, --tag <NAME[:TAG]>        Name the image in the store
+          --push                    Push the image to the registries of its names, as soon as it is
+                                    built
       -o, --output <DEST>           Write the result: DIR, `-` (a tar on stdout), or
-                                    type=oci|local|tar|image,dest=PATH,…
+                                    type=oci|docker|local|tar|image|registry,dest=PATH,…
           --label <KEY[=VALUE]>     A label of the image config
           --annotation <KEY=VALUE>  An annotation of the manifest
           --iidfile <FILE>          Write the image id to a file
@@ -127,6 +134,14 @@ fn help_of_a_build() {
                                            means always
           --no-stat-cache                  Read every context file instead of trusting unchanged times
                                            and inodes
+
+    Registries:
+          --authfile <FILE>            Read credentials from this file only [env: REGISTRY_AUTH_FILE]
+          --creds <USER:PASSWORD>      Who we are at every registry; other users of the machine can see
+                                       it
+          --tls-verify[=<true|false>]  Insist on valid certificates, or with =false do without and take
+                                       plain HTTP
+          --cert-dir <DIR>             Certificates: *.crt of authorities, *.cert and *.key of our own
 
     Sandbox:
           --network <MODE>             Network of RUN steps: default, host (needs --allow network.host)
@@ -199,7 +214,7 @@ fn bad_usage_ends_with_2_and_says_what_is_wrong_on_stderr() {
         ),
         (
             &["--push", "."],
-            "help: `-o type=oci,dest=image.tar`, then `skopeo copy",
+            "there is nowhere to push to: the image has no name",
         ),
         (
             &["--memory", "1g", "."],

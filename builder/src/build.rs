@@ -189,7 +189,7 @@ async fn build_in(
         recorder.set_arguments(plan::argument_names(&program));
     }
     let graphs = workspace
-        .unless_cancelled(plan::all_platforms(workspace, &program, source))
+        .unless_cancelled(Box::pin(plan::all_platforms(workspace, &program, source)))
         .await?;
     announce(workspace, &graphs, source);
     workspace.tell_isolation();
@@ -225,7 +225,7 @@ async fn build_in(
         ));
     }
     let exports = workspace
-        .unless_cancelled(export(workspace, &images, has_index))
+        .unless_cancelled(Box::pin(export(workspace, &images, has_index)))
         .await?;
     if workspace.caches.publishes() {
         let exporter = Exporter {

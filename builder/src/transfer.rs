@@ -210,7 +210,7 @@ impl Engine {
         }
         let mut pushed = Vec::new();
         for (stored, names) in groups {
-            let (exported, counts) = exporter
+            let (sent, counts) = exporter
                 .push_stored(
                     &stored.image,
                     stored.manifest_digest.as_ref(),
@@ -219,7 +219,7 @@ impl Engine {
                     &lease,
                 )
                 .await?;
-            let digest = digest_of(&exported, &stored.image);
+            let digest = digest_of(&sent, &stored.image);
             pushed.push(PushedImage {
                 names,
                 digest,

@@ -64,7 +64,7 @@ fn help_is_short() {
     Global options:
           --root <DIR>
               Where images, layers and step records are kept [env: RBUILD_ROOT]
-
+              
               Default: /var/lib/rbuild as root, else $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild.
 
           --log-level <off|error|warn|info|debug|trace>

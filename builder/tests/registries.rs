@@ -123,16 +123,16 @@ impl Home {
     fn build(&self, content: &str, arguments: &[&str]) -> (bool, String) {
         self.write("context/file", content);
         self.write("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
-        let context = self.path("context");
+        let directory = self.path("context");
         let mut all = vec!["build", "--progress=plain"];
         all.extend(arguments);
-        all.push(context.to_str().expect("UTF-8"));
+        all.push(directory.to_str().expect("UTF-8"));
         self.try_rbuild(&all)
     }
 
     /// An authority, and a certificate of it for `localhost`: both and the key.
     fn certificates(&self) -> (PathBuf, PathBuf, PathBuf) {
-        let [ca, ca_key, certificate, key, request, extensions] = [
+        let [authority, signer, certificate, key, request, extensions] = [
             "ca.pem",
             "ca.key",
             "server.pem",
@@ -143,7 +143,7 @@ impl Home {
         .map(|name| self.path(name));
         fs::write(&extensions, "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("written");
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let (ca_text, ca_key_text) = (text(&ca), text(&ca_key));
+        let (trusted, signed_with) = (text(&authority), text(&signer));
         run(&[
             "openssl",
             "req",
@@ -156,9 +156,9 @@ impl Home {
             "-subj",
             "/CN=test authority",
             "-keyout",
-            &ca_key_text,
+            &signed_with,
             "-out",
-            &ca_text,
+            &trusted,
         ]);
         run(&[
             "openssl",
@@ -182,16 +182,16 @@ impl Home {
             "-in",
             &text(&request),
             "-CA",
-            &ca_text,
+            &trusted,
             "-CAkey",
-            &ca_key_text,
+            &signed_with,
             "-CAcreateserial",
             "-extfile",
             &text(&extensions),
             "-out",
             &text(&certificate),
         ]);
-        (ca, certificate, key)
+        (authority, certificate, key)
     }
 }
 

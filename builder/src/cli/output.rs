@@ -231,16 +231,15 @@ impl<'a> Spec<'a> {
             }
             let (place, name) = match rest.strip_prefix('-') {
                 // The platform is in brackets, and may hold anything but them.
-                Some(rest) => match rest.split_once(']') {
-                    Some((place, name)) => (
-                        format!("{place}]:"),
-                        name.strip_prefix('.').ok_or_else(wrong)?,
-                    ),
-                    None => {
+                Some(rest) => {
+                    if let Some((place, name)) = rest.split_once(']') {
+                        let name = name.strip_prefix('.').ok_or_else(wrong)?;
+                        (format!("{place}]:"), name)
+                    } else {
                         let (place, name) = rest.split_once('.').ok_or_else(wrong)?;
                         (format!("{place}:"), name)
                     }
-                },
+                }
                 None => (String::new(), rest.strip_prefix('.').ok_or_else(wrong)?),
             };
             if name.is_empty() {

@@ -175,13 +175,13 @@ impl RegistryClient {
         call: &Call<'_>,
     ) -> Result<Response, RegistryError> {
         let host = self.host(repository);
-        let cell = host.tokens.cell(&repository.name, access, None);
-        let first = self.send(&host, repository, call, cell.get()).await?;
+        let token = host.tokens.cell(&repository.name, access, None);
+        let first = self.send(&host, repository, call, token.get()).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
         let answer = self
-            .answer_challenge(&host, repository, call.url, &first, access, &cell)
+            .answer_challenge(&host, repository, call.url, &first, access, &token)
             .await?;
         self.send(&host, repository, call, Some(&answer)).await
     }

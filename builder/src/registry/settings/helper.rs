@@ -14,7 +14,7 @@ use super::SettingsError;
 use crate::registry::secret::Secret;
 
 /// A helper may ask its user for a passphrase; longer than this nobody is there to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// No helper says more than this.
 const LONGEST_ANSWER: u64 = 1 << 20;

@@ -31,6 +31,7 @@ pub use error::ContextError;
 pub(crate) use open::{fetch_named, open_main};
 pub(crate) use spec::planned_contexts;
 use spec::{Remote, Spec};
+pub(crate) use stdin::Patient;
 
 /// Largest Dockerfile or ignore file that is read.
 const MAX_TEXT_SIZE: u64 = 64 << 20;

@@ -6,6 +6,8 @@
 
 mod archive;
 mod directory;
+mod docker;
+mod images;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,6 +18,8 @@ use rbuild_frontend::platform::Platform;
 
 use self::archive::Archive;
 use self::directory::Directory;
+use self::docker::DockerArchive;
+pub use self::images::ArchivedImage;
 use crate::manifest::{self, Document, MAX_DOCUMENT, ManifestError};
 
 /// Annotation that names an entry of `index.json`.
@@ -39,6 +43,8 @@ pub struct Layout {
 enum Kind {
     Directory(Directory),
     Archive(Archive),
+    /// What `docker save` writes; only [`Layout::of_archive`] takes it.
+    Docker(Box<DockerArchive>),
 }
 
 /// The image that a name in a layout stands for, on one platform.
@@ -79,7 +85,7 @@ pub enum LayoutError {
         reason: &'static str,
     },
     /// A file of the layout can't be read.
-    #[error("cannot read `{name}` of the OCI layout `{}`", path.display())]
+    #[error("cannot read `{name}` in `{}`", path.display())]
     Read {
         /// As given.
         path: PathBuf,
@@ -112,7 +118,7 @@ pub enum LayoutError {
         actual: u64,
     },
     /// A document that can't be used.
-    #[error("`{name}` of the OCI layout `{}` is not usable", path.display())]
+    #[error("`{name}` in `{}` is not usable", path.display())]
     Document {
         /// As given.
         path: PathBuf,
@@ -195,7 +201,7 @@ impl Layout {
         };
         if layout.open_file("index.json").is_err() {
             let reason = if layout.open_file("manifest.json").is_ok() {
-                "it is a Docker archive (`docker save`), which `skopeo copy docker-archive:… oci:…` converts"
+                "it is a Docker archive (`docker save`), which `rbuild load` takes in"
             } else {
                 "it has no `index.json`"
             };
@@ -309,8 +315,8 @@ impl Layout {
         })
     }
 
-    /// Entries of `index.json` with a tag.
-    fn tagged(&self, tag: &str) -> Result<Vec<Descriptor>, LayoutError> {
+    /// Entries of `index.json`.
+    fn entries(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let read = |source| LayoutError::Read {
             path: self.path.clone(),
             name: "index.json".to_owned(),
@@ -327,7 +333,12 @@ impl Layout {
                 },
             )
         })?;
-        let entries = index.manifests();
+        Ok(index.manifests().clone())
+    }
+
+    /// Entries of `index.json` with a tag.
+    fn tagged(&self, tag: &str) -> Result<Vec<Descriptor>, LayoutError> {
+        let entries = self.entries()?;
         let found: Vec<Descriptor> = entries
             .iter()
             .filter(|entry| has_tag(entry, tag))
@@ -336,7 +347,7 @@ impl Layout {
         if !found.is_empty() {
             return Ok(found);
         }
-        let images: Vec<Descriptor> = manifest::images_of(entries)
+        let images: Vec<Descriptor> = manifest::images_of(&entries)
             .map(|(entry, _)| entry.clone())
             .collect();
         if tag == "latest"
@@ -419,6 +430,11 @@ impl Layout {
             }
             Kind::Archive(archive) => {
                 let section = archive.open_file(name)?;
+                let size = section.size();
+                Ok((Box::new(section), size))
+            }
+            Kind::Docker(docker) => {
+                let section = docker.open_file(name)?;
                 let size = section.size();
                 Ok((Box::new(section), size))
             }

@@ -68,5 +68,5 @@ pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
 pub use run_image::RunError;
 pub use select::SelectError;
 pub use solve::StepCounts;
-pub use transfer::{PushedImage, SaveForm, TransferError};
+pub use transfer::{ImportOptions, LoadedImage, PushedImage, SaveForm, TransferError};
 pub use tree::TreeError;

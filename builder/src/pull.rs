@@ -30,7 +30,7 @@ pub(crate) use self::blobs::keep_document;
 use self::cached::CacheOrigin;
 pub use self::error::PullError;
 use crate::blocking;
-use crate::layout::Layout;
+use crate::layout::{ArchivedImage, Layout};
 use crate::manifest::{self, Document, MAX_DOCUMENT, media};
 use crate::options::PullPolicy;
 use crate::registry::RegistryClient;
@@ -85,6 +85,8 @@ enum BaseLayers {
 enum Origin {
     Registry(Reference),
     Layout(Arc<Layout>),
+    /// A layout or archive that is read once and not remembered: what it has is kept in the store.
+    Archive(Arc<Layout>),
     Cache(CacheOrigin),
 }
 
@@ -93,6 +95,7 @@ impl Origin {
     fn location(&self) -> String {
         match self {
             Self::Registry(reference) => reference.name(),
+            Self::Archive(layout) => format!("`{}`", layout.path().display()),
             Self::Layout(layout) => {
                 let path =
                     std::path::absolute(layout.path()).unwrap_or_else(|_| layout.path().to_owned());
@@ -138,6 +141,36 @@ impl ImageSources {
                 .await
             }
         }
+    }
+
+    /// An image of an archive that is taken into the store: its documents are kept there.
+    pub(crate) async fn archived(
+        &self,
+        archive: &Arc<Layout>,
+        image: &ArchivedImage,
+        lease: &Lease,
+    ) -> Result<ResolvedBase, PullError> {
+        let parts = Parts {
+            config_digest: image.config_digest.clone(),
+            manifest_digest: image.manifest.as_ref().map(|(digest, _)| digest.clone()),
+            descriptors: image.layers.clone(),
+        };
+        let name = match image.names.first() {
+            Some(name) => name.clone(),
+            None => image.config_digest.to_string(),
+        };
+        let origin = Origin::Archive(Arc::clone(archive));
+        let base = parts.into_base(name, &image.config_bytes, origin)?;
+        let (lease, image) = (lease.clone(), image.clone());
+        blocking::run(move || {
+            let manifest = image.manifest.as_ref().map(|(_, bytes)| bytes);
+            for document in std::iter::once(&image.config_bytes).chain(manifest) {
+                blobs::keep_document(&lease, document)?;
+            }
+            Ok::<_, PullError>(())
+        })
+        .await?;
+        Ok(base)
     }
 
     async fn resolve_name(
@@ -377,36 +410,59 @@ fn base_of(
     config_bytes: &[u8],
     origin: Origin,
 ) -> Result<ResolvedBase, PullError> {
-    let config = parse_config(config_bytes, &name)?;
-    let (layers, diff_ids) = (found.layers().len(), config.rootfs.diff_ids.len());
-    if layers != diff_ids {
-        return Err(PullError::LayerCount {
-            name,
-            layers,
-            diff_ids,
-        });
-    }
-    if let Some(odd) = config
-        .rootfs
-        .diff_ids
-        .iter()
-        .find(|text| manifest::parse_digest(text).is_none())
-    {
-        return Err(PullError::Digest {
-            digest: odd.clone(),
-        });
-    }
-    Ok(ResolvedBase {
-        name,
-        platform: config.platform(),
-        config,
+    let parts = Parts {
         config_digest: found.config().digest().clone(),
         manifest_digest: Some(manifest_digest),
-        layers: BaseLayers::Blobs {
-            descriptors: found.layers().clone(),
-            origin,
-        },
-    })
+        descriptors: found.layers().clone(),
+    };
+    parts.into_base(name, config_bytes, origin)
+}
+
+/// What a manifest, or the list of a Docker archive, says of an image.
+struct Parts {
+    config_digest: Digest,
+    manifest_digest: Option<Digest>,
+    descriptors: Vec<Descriptor>,
+}
+
+impl Parts {
+    fn into_base(
+        self,
+        name: String,
+        config_bytes: &[u8],
+        origin: Origin,
+    ) -> Result<ResolvedBase, PullError> {
+        let config = parse_config(config_bytes, &name)?;
+        let (layers, diff_ids) = (self.descriptors.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            return Err(PullError::LayerCount {
+                name,
+                layers,
+                diff_ids,
+            });
+        }
+        if let Some(odd) = config
+            .rootfs
+            .diff_ids
+            .iter()
+            .find(|text| manifest::parse_digest(text).is_none())
+        {
+            return Err(PullError::Digest {
+                digest: odd.clone(),
+            });
+        }
+        Ok(ResolvedBase {
+            name,
+            platform: config.platform(),
+            config,
+            config_digest: self.config_digest,
+            manifest_digest: self.manifest_digest,
+            layers: BaseLayers::Blobs {
+                descriptors: self.descriptors,
+                origin,
+            },
+        })
+    }
 }
 
 fn parse_config(bytes: &[u8], name: &str) -> Result<ImageConfig, PullError> {

@@ -1,22 +1,26 @@
-//! Images between the store and the world, without a build: pull, push, save.
+//! Images between the store and the world, without a build: pull, push, save; load, import, export, copy.
+
+mod import;
+mod load;
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use oci_spec::image::Digest;
-use rbuild_cache::{ImageError, ImageRecord, Lease};
+use rbuild_cache::{Chain, ImageError, ImageRecord, Lease};
 use rbuild_frontend::graph::ImageReference;
 use rbuild_frontend::platform::Platform;
 
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::event::EventSink;
-use crate::export::{ExportError, Exported, Exporter, PushCounts};
+use crate::export::{ExportError, ExportOptions, Exported, Exporter, PushCounts};
 use crate::image::BuiltImage;
 use crate::images::{Images, ImagesError, full_name};
+use crate::layout::LayoutError;
 use crate::manifest::MAX_DOCUMENT;
 use crate::options::{Output, OutputKind, PullPolicy};
-use crate::pull::{ImageSources, PullError};
+use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient, RegistrySettings};
 use crate::tasks::Tasks;
 use crate::{blocking, build};
@@ -49,6 +53,56 @@ pub enum TransferError {
     /// Layers can be neither kept nor packed: the isolation that was asked for can't be had.
     #[error(transparent)]
     Isolation(Box<BuildError>),
+    /// An archive that can't be used.
+    #[error(transparent)]
+    Archive(#[from] Box<LayoutError>),
+    /// An archive that can't be opened or read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// As given; `-` is standard input.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An archive larger than any image.
+    #[error("`{}` holds more than {limit} bytes once it is decompressed", path.display())]
+    TooLarge {
+        /// As given.
+        path: PathBuf,
+        /// [`MAX_ARCHIVE`](load::MAX_ARCHIVE)
+        limit: u64,
+    },
+    /// There is no room for what is read.
+    #[error("cannot write `{}`", path.display())]
+    Spool {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something else where a root file system was expected.
+    #[error("`{}` is not a tar archive with files, compressed or not", path.display())]
+    NotATar {
+        /// As given.
+        path: PathBuf,
+    },
+    /// `--change` with an instruction that changes more than the config.
+    #[error("`{change}` cannot be a change of an imported image")]
+    Change {
+        /// As given.
+        change: String,
+    },
+    /// Making the image of an imported file system failed.
+    #[error("cannot make an image of `{}`", path.display())]
+    Import {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<BuildError>,
+    },
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -64,7 +118,9 @@ impl TransferError {
                 Some("`rbuild images` lists what the store has".to_owned())
             }
             Self::TagWithAllTags { .. } => Some("leave the tag or `--all-tags` out".to_owned()),
-            Self::Isolation(source) => source.help(),
+            Self::Isolation(source) | Self::Import { source, .. } => source.help(),
+            Self::Archive(source) => source.help(),
+            Self::Change { .. } => Some(format!("changes are {}", import::CHANGES.join(", "))),
             _ => None,
         }
     }
@@ -73,6 +129,12 @@ impl TransferError {
 impl From<PullError> for TransferError {
     fn from(error: PullError) -> Self {
         Self::Pull(Box::new(error))
+    }
+}
+
+impl From<LayoutError> for TransferError {
+    fn from(error: LayoutError) -> Self {
+        Self::Archive(Box::new(error))
     }
 }
 
@@ -98,6 +160,9 @@ pub struct PushedImage {
     /// What became of its blobs.
     pub counts: PushCounts,
 }
+
+pub use self::import::ImportOptions;
+pub use self::load::LoadedImage;
 
 /// How `save` writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,29 +216,10 @@ impl Engine {
         let chain = sources.chain(&base, &lease).await?;
         // A name with a digest is no tag; the image is kept all the same, under its id.
         let full = full_name(name).ok();
-        let record = ImageRecord {
-            config_digest: base.config_digest.clone(),
-            manifest_digest: base.manifest_digest.clone(),
-            size: chain.0.iter().map(|layer| layer.tar_size).sum(),
-            created: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs().cast_signed()),
-            platform: base.platform.to_string(),
-            base: None,
-            chain,
-        };
-        let (store, names) = (self.store().clone(), full.clone());
-        let id = record.config_digest.clone();
-        blocking::run(move || {
-            let names: Vec<&str> = names.as_deref().into_iter().collect();
-            store.put_image(&names, &record)?;
-            store
-                .sync()
-                .map_err(|error| TransferError::Store(Box::new(error)))?;
-            drop(lease); // until here nothing of it may go
-            Ok::<_, TransferError>(())
-        })
-        .await?;
+        let id = base.config_digest.clone();
+        self.keep(&base, chain, full.clone().into_iter().collect())
+            .await?;
+        self.end(lease).await?; // until here nothing of it may go
         Ok((full.unwrap_or_else(|| name.to_owned()), id))
     }
 
@@ -278,6 +324,52 @@ impl Engine {
             .save_stored(images, &output, &lease)
             .await?;
         self.end(lease).await
+    }
+
+    /// Gives an image that was brought in its names in the store.
+    async fn keep(
+        &self,
+        base: &ResolvedBase,
+        chain: Chain,
+        names: Vec<String>,
+    ) -> Result<(), TransferError> {
+        let record = ImageRecord {
+            config_digest: base.config_digest.clone(),
+            manifest_digest: base.manifest_digest.clone(),
+            size: chain.0.iter().map(|layer| layer.tar_size).sum(),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs().cast_signed()),
+            platform: base.platform.to_string(),
+            base: None,
+            chain,
+        };
+        let store = self.store().clone();
+        blocking::run(move || {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Ok(store.put_image(&names, &record)?)
+        })
+        .await
+    }
+
+    /// Writes the root file system of an image of the store as a tar; no destination is standard output.
+    pub async fn export(
+        &self,
+        name: &str,
+        destination: Option<PathBuf>,
+        settings: &RegistrySettings,
+        events: EventSink,
+    ) -> Result<(), TransferError> {
+        let (sources, lease) = self.sources(settings, events)?;
+        let found = self.stored(name, &lease).await?;
+        let output = Output {
+            destination,
+            ..Output::of_kind(OutputKind::Tar)
+        };
+        Exporter { sources }
+            .export(&[found.image], &output, &ExportOptions::default(), &lease)
+            .await?;
+        Ok(())
     }
 
     /// Everything of the transfer is durable, and nothing of it is held any more.

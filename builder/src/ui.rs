@@ -79,6 +79,11 @@ pub(crate) fn refuse_terminal(file: Option<&std::path::Path>) -> Result<(), NoAr
     }
 }
 
+/// Whether nothing is piped in.
+pub(crate) fn is_stdin_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// An archive is not for a screen.
 pub(crate) fn refuse_archive_on_terminal(
     options: &BuildOptions,

@@ -47,6 +47,10 @@ fn help_is_short() {
       pull        Fetch images from registries into the store
       push        Send images of the store to their registries
       save        Write images into an archive that docker, podman and skopeo read
+      load        Take the images of an archive into the store: what save, docker, podman and skopeo
+                  write
+      import      Make an image of a root file system in a tar archive
+      export      Write an image's root file system as a tar archive
       login       Keep a user and password for a registry, once it has taken them
       logout      Forget the user and password for a registry
       info        Print where things are, or which file decides what for a registry or image name

@@ -380,7 +380,7 @@ async fn broken_layouts_are_named_and_leave_the_store_alone() {
         ("cut short", cut, "has 100 bytes, its descriptor says"),
         ("lost", lose, "cannot read `blobs/sha256/"),
         ("symlink out", link, "cannot read `blobs/sha256/"),
-        ("bad index", index, "`index.json` of the OCI layout"),
+        ("bad index", index, "`index.json` in `"),
     ];
     for (name, break_it, expected) in rows {
         let mut layout = Layout::new(place.path(&name.replace(' ', "-")));

@@ -8,6 +8,7 @@
     reason = "help text is read on a terminal, not as Markdown"
 )]
 
+mod archives;
 mod registries;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, PruneArgs};
+pub(crate) use archives::{ExportArgs, ImportArgs, LoadArgs};
 pub(crate) use registries::{
     InfoArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, SaveArgs,
 };
@@ -120,6 +122,12 @@ pub(crate) enum Verb {
     Push(PushArgs),
     /// Write images into an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Take the images of an archive into the store: what save, docker, podman and skopeo write
+    Load(LoadArgs),
+    /// Make an image of a root file system in a tar archive
+    Import(ImportArgs),
+    /// Write an image's root file system as a tar archive
+    Export(ExportArgs),
     /// Keep a user and password for a registry, once it has taken them
     Login(LoginArgs),
     /// Forget the user and password for a registry

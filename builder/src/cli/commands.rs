@@ -1,5 +1,6 @@
 //! The verbs, carried out: the only place that calls the engine.
 
+mod archives;
 mod registries;
 mod transfers;
 
@@ -105,6 +106,9 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
         Verb::Pull(args) => transfers::pull(&args, &cli.global, variables),
         Verb::Push(args) => transfers::push(&args, &cli.global, variables),
         Verb::Save(args) => transfers::save(&args, &cli.global, variables),
+        Verb::Load(args) => archives::load(&args, &cli.global, variables),
+        Verb::Import(args) => archives::import(&args, &cli.global, variables),
+        Verb::Export(args) => archives::export(&args, &cli.global, variables),
         Verb::Login(args) => registries::login(&args, variables),
         Verb::Logout(args) => registries::logout(&args, variables),
         Verb::Info(args) => {

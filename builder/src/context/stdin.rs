@@ -85,8 +85,9 @@ fn failed(source: std::io::Error) -> ContextError {
 }
 
 /// Standard input that ends when the build does: a plain read of a terminal or pipe would keep the process.
-struct Patient<'a> {
-    cancel: &'a CancellationToken,
+pub(crate) struct Patient<'a> {
+    /// Ends it.
+    pub(crate) cancel: &'a CancellationToken,
 }
 
 impl Read for Patient<'_> {

@@ -17,6 +17,8 @@ pub(super) struct Archive {
     file: Arc<File>,
     /// Name (without `./`) → position and size of its content.
     files: HashMap<String, (u64, u64)>,
+    /// Name of a symbolic or hard link → the name of another member. Only [`Archive::open_linked`] follows them.
+    links: HashMap<String, String>,
 }
 
 /// Why an archive is not readable as one.
@@ -27,6 +29,15 @@ pub(super) enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// What is no error of the kernel is one of the content.
+    fn of_reading(error: io::Error) -> Self {
+        if error.raw_os_error().is_some() {
+            Self::Io(error)
+        } else {
+            Self::NotTar("it is no tar archive, or was cut short")
+        }
+    }
+
     pub(super) fn into_layout_error(self, path: &Path) -> LayoutError {
         let path = path.to_owned();
         match self {
@@ -53,13 +64,16 @@ impl Archive {
             _ => {}
         }
         let mut files = HashMap::new();
+        let mut links = HashMap::new();
         let mut archive = tar::Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(ArchiveError::Io)? {
-            let entry = entry.map_err(ArchiveError::Io)?;
-            if !entry.header().entry_type().is_file() {
-                continue; // links are never followed, so they need no place in the table
+            let entry = entry.map_err(ArchiveError::of_reading)?;
+            let kind = entry.header().entry_type();
+            let is_link = kind.is_symlink() || kind.is_hard_link();
+            if !kind.is_file() && !is_link {
+                continue;
             }
-            if files.len() >= MAX_FILES {
+            if files.len() + links.len() >= MAX_FILES {
                 return Err(ArchiveError::NotTar("it has more files than any layout"));
             }
             let name = entry.path_bytes();
@@ -67,6 +81,17 @@ impl Archive {
                 continue;
             };
             let name = name.strip_prefix("./").unwrap_or(name).to_owned();
+            if is_link {
+                let target = entry.link_name_bytes();
+                let target = target
+                    .as_deref()
+                    .and_then(|text| std::str::from_utf8(text).ok());
+                let from = if kind.is_symlink() { name.as_str() } else { "" };
+                if let Some(target) = target.and_then(|target| beside(from, target)) {
+                    links.insert(name, target);
+                }
+                continue;
+            }
             // Of two files with one name the last counts, as when unpacking.
             files.insert(name, (entry.raw_file_position(), entry.size()));
         }
@@ -78,17 +103,45 @@ impl Archive {
         Ok(Self {
             file: Arc::new(file),
             files,
+            links,
         })
     }
 
+    /// The same as [`Archive::open_file`] for a name that may be a link to another member.
+    pub(super) fn open_linked(&self, name: &str, most: usize) -> io::Result<Section> {
+        let mut name = name.strip_prefix("./").unwrap_or(name);
+        for _ in 0..most {
+            match self.links.get(name) {
+                Some(target) if !self.files.contains_key(name) => name = target,
+                _ => break,
+            }
+        }
+        self.open_file(name)
+    }
+
     pub(super) fn open_file(&self, name: &str) -> io::Result<Section> {
-        let &(position, size) = self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is not in the archive");
+        let &(position, size) = self.files.get(name).ok_or_else(missing)?;
         Ok(Section {
             file: Arc::clone(&self.file),
             position,
             left: size,
         })
     }
+}
+
+/// The member that a link names: the target is relative to the link's directory. None when it leads out of the archive.
+fn beside(link: &str, target: &str) -> Option<String> {
+    let directory = link.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let mut parts: Vec<&str> = Vec::new();
+    for part in directory.split('/').chain(target.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop()?,
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/")).filter(|_| !target.starts_with('/'))
 }
 
 /// Part of a file.

@@ -93,7 +93,7 @@ impl ImageSources {
                 })
                 .await?;
             }
-            Origin::Layout(layout) => {
+            Origin::Layout(layout) | Origin::Archive(layout) => {
                 let (layout, descriptor, lease) =
                     (Arc::clone(layout), descriptor.clone(), lease.clone());
                 let task = Arc::clone(task);

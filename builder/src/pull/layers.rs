@@ -328,7 +328,11 @@ fn original_of(wanted: &Wanted<'_>, origin: &Origin) -> Option<OriginalBlob> {
         digest: descriptor.digest().clone(),
         size: descriptor.size(),
         media_type: manifest::media_type(descriptor),
-        locations: vec![origin.location()],
+        // What is not remembered is kept: a blob without a place to fetch it from again is pruned with its image only.
+        locations: match origin {
+            Origin::Archive(_) => Vec::new(),
+            _ => vec![origin.location()],
+        },
     })
 }
 

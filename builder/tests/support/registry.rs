@@ -1,5 +1,7 @@
 //! Debian's docker-registry on a free loopback port, ended with the test.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -15,11 +17,9 @@ pub(crate) struct Registry {
 }
 
 /// The user of [`HTPASSWD`], and the password.
-#[allow(dead_code, reason = "each test binary uses its own part")]
 pub(crate) const LOGIN: (&str, &str) = ("alice", "s3cret-Passw0rd");
 
 /// What keeps a registry from being open to all.
-#[allow(dead_code, reason = "each test binary uses its own part")]
 #[derive(Default)]
 pub(crate) struct Guard<'a> {
     /// Certificate and key of the server.

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use rbuild::event::EventSink;
 use rbuild::options::{Output, OutputCompression, OutputKind, PullPolicy};
 use rbuild::{Engine, SaveForm, TransferError};
+use tokio_util::sync::CancellationToken;
 
 use super::{open_engine, runtime};
 use crate::cli::args::{GlobalArgs, IsolationArgs, PullArgs, PushArgs, RegistryArgs, SaveArgs};
@@ -15,11 +17,22 @@ use crate::cli::values::parse_platform;
 use crate::ui;
 
 /// Runs a transfer until it ends or a signal comes; progress goes to stderr.
-fn transfer<T>(
+pub(super) fn transfer<T>(
     global: &GlobalArgs,
     variables: &Variables,
     is_quiet: bool,
-    work: impl AsyncFnOnce(Engine, rbuild::event::EventSink) -> Result<T, TransferError>,
+    work: impl AsyncFnOnce(Engine, EventSink) -> Result<T, TransferError>,
+) -> Result<T, Failure> {
+    let work = async |engine, events, _| work(engine, events).await;
+    cancellable(global, variables, is_quiet, work)
+}
+
+/// The same for work that ends by itself when its token says so.
+pub(super) fn cancellable<T>(
+    global: &GlobalArgs,
+    variables: &Variables,
+    is_quiet: bool,
+    work: impl AsyncFnOnce(Engine, EventSink, CancellationToken) -> Result<T, TransferError>,
 ) -> Result<T, Failure> {
     let engine = open_engine(global, &IsolationArgs::default(), variables)?;
     let console = ui::Console::new(if is_quiet {
@@ -36,7 +49,7 @@ fn transfer<T>(
         let result = interrupt
             .token
             .clone()
-            .run_until_cancelled_owned(work(engine, console.sink()))
+            .run_until_cancelled_owned(work(engine, console.sink(), interrupt.token.clone()))
             .await;
         Ok::<_, Failure>((interrupt, result))
     })?;

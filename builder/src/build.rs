@@ -1,6 +1,7 @@
 //! One build, from options to an image: read, plan, solve, assemble, hand over.
 
 mod arguments;
+mod budget;
 mod epoch;
 mod plan;
 mod workspace;
@@ -22,6 +23,7 @@ use crate::event::{Event, EventSink, StepDescription};
 use crate::export::{ExportOptions, Exported, ExportedDescriptor, Exporter};
 use crate::history::Written;
 use crate::image::{self, BuiltImage};
+use crate::layers::{self, LargestLayer};
 use crate::options::{BuildOptions, Output, OutputKind};
 use crate::solve::{Solver, StepCounts};
 pub(crate) use plan::{name as image_name, this_machine};
@@ -82,6 +84,10 @@ pub struct BuiltPlatform {
     pub layers: usize,
     /// Sum of the layers' uncompressed tars in bytes.
     pub size: u64,
+    /// The same of the layers above the base image's.
+    pub added: u64,
+    /// The largest layer above the base image's, when this build ran a step.
+    pub largest: Option<LargestLayer>,
 }
 
 impl Engine {
@@ -224,6 +230,8 @@ async fn build_in(
             workspace.source_date_epoch(),
         ));
     }
+    // Before anything is named or pushed.
+    budget::check(&workspace.options.budget, &images)?;
     let exports = workspace
         .unless_cancelled(Box::pin(export(workspace, &images, has_index)))
         .await?;
@@ -235,7 +243,7 @@ async fn build_in(
         let cancelled = workspace.cancel.run_until_cancelled(published).await;
         cancelled.ok_or(BuildError::Interrupted)?;
     }
-    Ok(outcome(&images, &exports, counts))
+    Ok(outcome(workspace, &images, &exports, counts))
 }
 
 /// A step's failure with what its graph alone does not know: its number among all steps, a stage that was misspelt.
@@ -300,7 +308,12 @@ async fn export(
     Ok(exports)
 }
 
-fn outcome(images: &[BuiltImage], exports: &[Exported], counts: StepCounts) -> BuildOutcome {
+fn outcome(
+    workspace: &Workspace,
+    images: &[BuiltImage],
+    exports: &[Exported],
+    counts: StepCounts,
+) -> BuildOutcome {
     let mut tags: Vec<String> = Vec::new();
     for name in exports.iter().flat_map(|exported| &exported.names) {
         if !tags.contains(name) {
@@ -319,7 +332,10 @@ fn outcome(images: &[BuiltImage], exports: &[Exported], counts: StepCounts) -> B
         image_id,
         descriptor,
         tags,
-        images: images.iter().map(summary).collect(),
+        images: images
+            .iter()
+            .map(|image| summary(workspace, image, counts))
+            .collect(),
         counts,
         build_id: None,
     }
@@ -335,12 +351,19 @@ fn describe(output: &Output) -> String {
     )
 }
 
-fn summary(image: &BuiltImage) -> BuiltPlatform {
+fn summary(workspace: &Workspace, image: &BuiltImage, counts: StepCounts) -> BuiltPlatform {
+    let added = &image.chain.0[image.base_layers..];
+    let (store, config, chain) = (&workspace.store, &image.config, &image.chain);
+    // A build that made nothing has no news of its layers, and is over before their tables were read.
+    let largest =
+        (counts.done > 0).then(|| layers::largest(store, config, chain, image.base_layers));
     BuiltPlatform {
         platform: image.platform.clone(),
         image_id: image.config_digest.clone(),
         layers: image.chain.0.len(),
         size: image.chain.0.iter().map(|layer| layer.tar_size).sum(),
+        added: added.iter().map(|layer| layer.tar_size).sum(),
+        largest: largest.flatten(),
     }
 }
 

@@ -88,6 +88,14 @@ pub enum BuildError {
         #[source]
         source: Boxed,
     },
+    /// The image is larger than it may be: [`ImageBudget`](crate::options::ImageBudget).
+    #[error("the image is over its budget: {}", .exceeded.join(", "))]
+    OverBudget {
+        /// What is too large: `size is 312.4 MB of 200.0 MB`.
+        exceeded: Vec<String>,
+        /// The heaviest layers that were made here, as text.
+        heaviest: String,
+    },
     /// A library user forgot to call [`crate::init`] first.
     #[error("`rbuild::init()` was not called at the start of the program")]
     NotInitialised,
@@ -403,6 +411,9 @@ impl BuildError {
             )),
             Self::Export { source, .. } => source.downcast_ref::<ExportError>().and_then(ExportError::help),
             Self::Isolation(error) => error.help.clone(),
+            Self::OverBudget { heaviest, .. } => Some(format!(
+                "the heaviest layers made here: {heaviest}; without `--budget` the image is kept, and `rbuild layers` shows what is in it"
+            )),
             Self::Context(error) => error.help(),
             Self::SourceDateEpoch { source, .. } => source.help(),
             Self::UnknownEpoch { .. } => Some(

@@ -65,8 +65,21 @@ pub struct BuildOptions {
     /// `SOURCE_DATE_EPOCH`, seconds. The build arg of that name goes first, and may also be `context`, a named context or
     /// a stage.
     pub source_date_epoch: Option<i64>,
+    /// `--budget`: an image that is larger is not exported, and the build fails.
+    pub budget: ImageBudget,
     /// Steps that may run at once; none is the number of CPUs.
     pub max_parallelism: Option<usize>,
+}
+
+/// What an image may weigh. Sizes are bytes of uncompressed layer tars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageBudget {
+    /// `size=`: all layers.
+    pub size: Option<u64>,
+    /// `added=`: the layers above the base image's.
+    pub added: Option<u64>,
+    /// `layers=`: their number.
+    pub layers: Option<u64>,
 }
 
 /// A cache that results are looked up in: `--cache-from`.

@@ -36,6 +36,7 @@ fn help_is_short() {
       images      List the images of the store [alias: ls]
       inspect     Print an image's config and manifest as JSON
       history     Print how an image was made, newest line first
+      layers      Print what each layer of an image adds, changes and wastes
       explain     Say why the steps of a build ran, or did not
       builds      List, show and remove past builds
       logs        Print what the steps of a build wrote

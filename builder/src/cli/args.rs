@@ -99,6 +99,8 @@ pub(crate) enum Verb {
     Inspect(ImageArg),
     /// Print how an image was made, newest line first
     History(HistoryArgs),
+    /// Print what each layer of an image adds, changes and wastes
+    Layers(LayersArgs),
     /// Say why the steps of a build ran, or did not
     Explain(ExplainArgs),
     /// List, show and remove past builds
@@ -214,6 +216,9 @@ pub(crate) struct OutputArgs {
     /// An annotation of the manifest
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Fail instead of keeping or pushing an image that is larger: size=200MB, added=50MB (above the base), layers=20
+    #[arg(long, value_name = "size=N,added=N,layers=N")]
+    pub(crate) budget: Option<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -384,6 +389,29 @@ pub(crate) struct HistoryArgs {
     /// Whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+}
+
+/// `rbuild layers`
+#[derive(Args, Debug)]
+pub(crate) struct LayersArgs {
+    /// Name or id of an image in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Number of a layer: shows its files as a tree, the heaviest first
+    #[arg(value_name = "LAYER")]
+    pub(crate) layer: Option<usize>,
+    /// Directories of the tree that are opened
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) depth: usize,
+    /// How it is printed
+    #[arg(
+        long,
+        value_name = "table|json",
+        hide_possible_values = true,
+        default_value = "table",
+        hide_default_value = true
+    )]
+    pub(crate) format: ListFormat,
 }
 
 /// `rbuild tag`

@@ -11,11 +11,14 @@ use std::process::ExitCode;
 
 use rbuild::history::History;
 use rbuild::images::Images;
+use rbuild::layers::{self, ImageLayers};
 use rbuild::options::BuildOptions;
 use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
 
-use super::args::{BuildArgs, Cli, GlobalArgs, IsolationArgs, LogLevel, RunArgs, Verb};
+use super::args::{
+    BuildArgs, Cli, GlobalArgs, IsolationArgs, LayersArgs, ListFormat, LogLevel, RunArgs, Verb,
+};
 use super::call::Method;
 use super::error::UsageError;
 use super::failure::{Failure, Words};
@@ -83,6 +86,12 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             );
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Layers(args) => {
+            let engine = engine()?;
+            let images = Images::new(engine.store().clone());
+            let shown = layers::layers_of(&images, engine.store(), &args.image);
+            show_layers(&args, &shown.map_err(Failure::new)?)
+        }
         Verb::Explain(args) => super::past::explain(&args, &history()?),
         Verb::Builds(args) => super::past::builds(&args, &history()?),
         Verb::Logs(args) => super::past::logs(&args, &history()?),
@@ -127,6 +136,24 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn show_layers(args: &LayersArgs, image: &ImageLayers) -> Result<ExitCode, Failure> {
+    let Some(number) = args.layer else {
+        ui::layers::print_layers(image, args.format == ListFormat::Json);
+        return Ok(ExitCode::SUCCESS);
+    };
+    let layer = number.checked_sub(1).and_then(|at| image.layers.get(at));
+    let Some(layer) = layer else {
+        return Err(UsageError::value(
+            "LAYER",
+            number.to_string(),
+            format!("the image has layers 1 to {}", image.layers.len()),
+        )
+        .into());
+    };
+    ui::layers::print_tree(number - 1, layer, args.depth.max(1));
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn open_engine(

@@ -102,12 +102,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
         "leave it out, or make them with syft and cosign from `-o type=oci`",
     )
     .unless(&["disabled=true"]),
-    refused(
-        "budget",
-        true,
-        "size budgets are not implemented yet",
-        "check the sizes that `rbuild images` prints",
-    ),
     no_effect("builder", true, "there is one builder: this process"),
     refused("cgroup-parent", true, LIMITS, LIMITS_INSTEAD),
     no_effect(

@@ -23,7 +23,9 @@ use super::call::Call;
 use super::error::UsageError;
 use super::output::parse_output;
 use super::typed::parse_switch;
-use super::values::{pairs, parse_host, parse_platform, parse_size, parse_ulimit};
+use super::values::{
+    pairs, parse_host, parse_image_budget, parse_platform, parse_size, parse_ulimit,
+};
 
 /// The environment variables of the process.
 pub(crate) type Variables = BTreeMap<String, String>;
@@ -291,6 +293,9 @@ fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageErro
     }
     for text in &args.annotation {
         options.annotations.push(annotation(text)?);
+    }
+    if let Some(text) = &args.budget {
+        options.budget = parse_image_budget(text)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The small languages inside flag values: CSV records, sizes, ulimits, hosts, platforms. Pure.
 
 use rbuild::maintenance::Budget;
+use rbuild::options::ImageBudget;
 use rbuild_frontend::platform::Platform;
 
 use super::error::UsageError;
@@ -183,6 +184,32 @@ pub(crate) fn parse_platform(text: &str) -> Result<Platform, UsageError> {
         .map_err(|error| UsageError::value("--platform", text, error.to_string()))
 }
 
+/// `--budget size=200MB,layers=20`
+pub(crate) fn parse_image_budget(text: &str) -> Result<ImageBudget, UsageError> {
+    const FLAG: &str = "--budget";
+    let mut budget = ImageBudget::default();
+    for (key, value) in pairs(FLAG, text)? {
+        let wrong = |reason: String| {
+            UsageError::value(FLAG, text, reason).with_help("for example `size=200MB,layers=20`")
+        };
+        let size = || parse_size(&value).ok_or_else(|| wrong(format!("`{value}` is not a size")));
+        match key.as_str() {
+            "size" => budget.size = Some(size()?),
+            "added" => budget.added = Some(size()?),
+            "layers" => {
+                let count = value
+                    .parse()
+                    .map_err(|_| wrong(format!("`{value}` is not a number")))?;
+                budget.layers = Some(count);
+            }
+            other => {
+                return Err(wrong(format!("`{other}` is not size, added or layers")));
+            }
+        }
+    }
+    Ok(budget)
+}
+
 /// Says what the store may take.
 const BUDGET: &str = "RBUILD_CACHE_MAX_USED";
 
@@ -208,6 +235,17 @@ fn parse_budget(text: &str) -> Result<Budget, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn image_budgets() {
+        let budget = parse_image_budget("size=200MB,layers=20,added=1k").unwrap();
+        assert_eq!(budget.size, Some(200 << 20));
+        assert_eq!(budget.layers, Some(20));
+        assert_eq!(budget.added, Some(1024));
+        for wrong in ["", "size", "size=much", "layers=-1", "files=3"] {
+            assert!(parse_image_budget(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn budgets() {

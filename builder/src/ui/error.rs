@@ -2,14 +2,37 @@
 
 use std::error::Error;
 
+use rbuild_frontend::source::Source;
+
 use super::ansi::clean_line;
+use super::grouped::CiSystem;
 use super::terminal::{Style, Terminal};
-use super::{diagnostic, write_stderr};
+use super::{diagnostic, report, write_stderr};
 use crate::cli::{Failure, Words};
 
 /// Prints what ended the program.
 pub(crate) fn print(failure: &Failure) {
-    write_stderr(&render(failure, Terminal::of_stderr()));
+    let mut text = render(failure, Terminal::of_stderr());
+    if CiSystem::of_environment() == Some(CiSystem::GitHub) {
+        text += &annotations(&failure.words);
+    }
+    write_stderr(&text);
+}
+
+/// The same for GitHub, which shows it beside the Dockerfile's line.
+fn annotations(words: &Words) -> String {
+    let annotation =
+        |found, source: &Source| report::github::annotation(found, source, source.name());
+    match words {
+        Words::Refused { errors, source } => errors
+            .iter()
+            .map(|found| annotation(found, source))
+            .collect(),
+        Words::Place {
+            diagnostic, source, ..
+        } => annotation(diagnostic, source),
+        Words::Chain { .. } | Words::Nothing => String::new(),
+    }
 }
 
 fn render(failure: &Failure, terminal: Terminal) -> String {
@@ -91,7 +114,7 @@ fn tail(log: &[Vec<u8>], terminal: Terminal) -> String {
 #[cfg(test)]
 mod tests {
     use rbuild_frontend::diagnostic::{Diagnostic, Phase};
-    use rbuild_frontend::source::{Source, Span};
+    use rbuild_frontend::source::Span;
 
     use super::*;
 

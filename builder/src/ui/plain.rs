@@ -210,29 +210,40 @@ impl Plain {
         let Some(state) = self.tasks.remove(&task) else {
             return String::new();
         };
-        let time = units::duration(duration);
-        // What a dropped task says: the interrupted build's doing, no failure of its own.
-        let is_cancelled = result.as_ref().is_err_and(|reason| reason == "cancelled");
-        let mut words = match result {
-            Err(_) if is_cancelled => format!("CANCELLED after {time}"),
-            Ok(_) => format!("{} {time}", self.terminal.paint(Style::Green, "DONE")),
-            Err(_) => format!("{} after {time}", self.terminal.paint(Style::Red, "FAILED")),
-        };
-        if state.done > 0 {
-            words = format!("{words}, {}", units::bytes(state.done));
-        }
-        match result {
-            Ok(detail) if detail.is_empty() => {}
-            Err(_) if is_cancelled => {}
-            Ok(detail) => words = format!("{words}, {detail}"),
-            Err(reason) => words = format!("{words}: {reason}"),
-        }
+        let words = task_words(self.terminal, duration, state.done, result);
         self.task_line(&state.title, &words)
     }
 }
 
+/// `DONE 0.2s, 30.1 MB`
+pub(super) fn task_words(
+    terminal: Terminal,
+    duration: Duration,
+    done: u64,
+    result: &Result<String, String>,
+) -> String {
+    let time = units::duration(duration);
+    // What a dropped task says: the interrupted build's doing, no failure of its own.
+    let is_cancelled = result.as_ref().is_err_and(|reason| reason == "cancelled");
+    let mut words = match result {
+        Err(_) if is_cancelled => format!("CANCELLED after {time}"),
+        Ok(_) => format!("{} {time}", terminal.paint(Style::Green, "DONE")),
+        Err(_) => format!("{} after {time}", terminal.paint(Style::Red, "FAILED")),
+    };
+    if done > 0 {
+        words = format!("{words}, {}", units::bytes(done));
+    }
+    match result {
+        Ok(detail) if detail.is_empty() => {}
+        Err(_) if is_cancelled => {}
+        Ok(detail) => words = format!("{words}, {detail}"),
+        Err(reason) => words = format!("{words}: {reason}"),
+    }
+    words
+}
+
 /// `[build 2/5]`, `[linux/arm64 build 2/5]`, `[2/5]`
-fn label(step: &StepDescription) -> String {
+pub(super) fn label(step: &StepDescription) -> String {
     let place = format!("{}/{}", step.number, step.of);
     let words = [step.platform.as_deref().unwrap_or(""), &step.stage, &place];
     let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();

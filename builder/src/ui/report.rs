@@ -1,7 +1,7 @@
 //! Answers to `rbuild check` and `--call`, on stdout: what was asked for is data, in whatever form.
 
 mod explanation;
-mod github;
+pub(super) mod github;
 mod json;
 mod outline;
 #[cfg(test)]

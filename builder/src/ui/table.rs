@@ -122,7 +122,7 @@ fn shorten_id(id: &str, is_full: bool) -> String {
         .collect()
 }
 
-fn shorten_command(command: &str, is_full: bool) -> String {
+pub(super) fn shorten_command(command: &str, is_full: bool) -> String {
     let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
     if is_full || line.chars().count() <= SHORT_COMMAND {
         return line;

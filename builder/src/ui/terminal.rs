@@ -54,6 +54,34 @@ impl Terminal {
     }
 }
 
+/// Size of a terminal in character cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// At least 1.
+    pub(crate) columns: usize,
+    /// At least 1.
+    pub(crate) rows: usize,
+}
+
+impl Size {
+    /// stderr's, if it is a terminal on which the cursor can be moved.
+    pub(crate) fn of_stderr() -> Option<Self> {
+        let stderr = std::io::stderr();
+        if !stderr.is_terminal() || std::env::var_os("TERM").is_some_and(|value| value == "dumb") {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(&stderr).ok()?;
+        let or = |cells: u16, default| match cells {
+            0 => default, // a terminal that does not know, as over some serial lines
+            cells => usize::from(cells),
+        };
+        Some(Self {
+            columns: or(size.ws_col, 80),
+            rows: or(size.ws_row, 24),
+        })
+    }
+}
+
 /// What a piece of text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {

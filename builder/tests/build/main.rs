@@ -21,3 +21,4 @@ mod remote_cache;
 mod running;
 mod servers;
 mod store;
+mod terminal;

@@ -338,7 +338,6 @@ fn what_cannot_be_had_is_refused_with_its_flag() {
         "--security-opt seccomp=x",
         "--policy filename=x",
         "--report r.html",
-        "--budget size=1",
         "--on-failure shell",
         "--disable-content-trust=false",
     ];

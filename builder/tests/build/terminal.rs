@@ -1,0 +1,154 @@
+//! A build as a terminal shows it, and the questions asked of what it made.
+
+use std::process::Command;
+
+use crate::support::Place;
+
+/// Runs rbuild on a pseudo-terminal and gives what stands on it (scrolled-off rows included) and the exit code.
+fn on_a_terminal(place: &Place, columns: u16, rows: u16, arguments: &str) -> (String, i32) {
+    let rbuild = env!("CARGO_BIN_EXE_rbuild");
+    let root = place.path().join("root");
+    let line = format!(
+        "stty cols {columns} rows {rows}; {rbuild} --root {} {arguments}",
+        root.display()
+    );
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm-256color")
+        .env_remove("NO_COLOR")
+        .env_remove("BUILDKIT_PROGRESS")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    // Tall enough that nothing scrolls off.
+    let mut terminal = vt100::Parser::new(rows, columns, 500);
+    terminal.process(&output.stdout);
+    let mut shown = Vec::new();
+    // The parser shows a window of what was written: its top is reached by scrolling back as far as it goes.
+    terminal.screen_mut().set_scrollback(usize::MAX);
+    let mut left = terminal.screen().scrollback();
+    while left > 0 {
+        shown.extend(terminal.screen().rows(0, columns).next());
+        left -= 1;
+        terminal.screen_mut().set_scrollback(left);
+    }
+    shown.extend(terminal.screen().rows(0, columns));
+    let text: Vec<String> = shown.iter().map(|row| row.trim_end().to_owned()).collect();
+    (
+        text.join("\n").trim_end().to_owned(),
+        output.status.code().unwrap_or(-1),
+    )
+}
+
+fn arguments(place: &Place, dockerfile: &str, more: &str) -> String {
+    std::fs::write(place.path().join("Dockerfile"), dockerfile).unwrap();
+    format!(
+        "build --network none -t app -f {0}/Dockerfile --build-context=base=oci-layout://{0}/base {more} {0}/context",
+        place.path().display()
+    )
+}
+
+const THREE_STEPS: &str =
+    "FROM base\nRUN echo a line that is not kept; sleep 0.3\nRUN echo two > /two\n";
+
+#[test]
+fn what_ran_stays_and_what_it_wrote_goes() {
+    let place = Place::new();
+    let arguments = arguments(&place, THREE_STEPS, "");
+    let (shown, code) = on_a_terminal(&place, 80, 12, &arguments);
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(shown.matches("[2/3] RUN echo a line").count(), 1, "{shown}");
+    assert!(!shown.contains("    a line that is not kept"), "{shown}");
+    assert!(!shown.contains("running"), "{shown}");
+    assert!(
+        shown.contains("built  docker.io/library/app:latest"),
+        "{shown}"
+    );
+    let (again, code) = on_a_terminal(&place, 80, 12, &arguments);
+    assert_eq!(code, 0, "{again}");
+    assert!(again.contains("CACHED 2 steps"), "{again}");
+    assert!(again.contains("steps  0 run, 2 cached"), "{again}");
+}
+
+#[test]
+fn a_failure_stands_below_what_ran() {
+    let place = Place::new();
+    let arguments = arguments(&place, "FROM base\nRUN echo the last words; false\n", "");
+    let (shown, code) = on_a_terminal(&place, 60, 20, &arguments);
+    assert_eq!(code, 1, "{shown}");
+    let ran = shown.find("FAILED after").unwrap();
+    let said = shown.find("| the last words").unwrap();
+    assert!(
+        ran < said && said < shown.find("error[step-failed]").unwrap(),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_build_that_grows_past_its_budget_is_neither_kept_nor_named() {
+    let place = Place::new();
+    place.file("model", &"x".repeat(300_000));
+    let dockerfile = "FROM base\nCOPY model /model\nRUN echo > /small\n";
+    let run = |more: &str| {
+        place
+            .build(dockerfile)
+            .arg("--tag=app")
+            .arg(&format!("--budget={more}"))
+            .err()
+            .1
+    };
+    let said = run("added=200kB,layers=1");
+    assert!(
+        said.contains("added are 0.4 MB of 0.2 MB, layers are 3 of 1"),
+        "{said}"
+    );
+    assert!(said.contains("0.4 MB `COPY model /model"), "{said}");
+    let images = place.rbuild().arg("images").output().unwrap();
+    assert!(!String::from_utf8_lossy(&images.stdout).contains("app"));
+    place
+        .build(dockerfile)
+        .arg("--budget=size=1GB,layers=3")
+        .ok();
+}
+
+#[test]
+fn layers_say_what_they_waste() {
+    let place = Place::new();
+    place.file("big", &"x".repeat(500_000));
+    let dockerfile = "FROM base\nCOPY big /opt/big\nRUN rm /opt/big && echo > /opt/small\nRUN chmod 600 /opt/small\n";
+    place.build(dockerfile).arg("--tag=app").ok();
+    let json = place
+        .rbuild()
+        .args(["layers", "app", "--format=json"])
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let layers = json["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 4);
+    assert_eq!(layers[2]["wasted"], 500_000);
+    let change = |layer: usize, path: &str| {
+        let changes = layers[layer]["changes"].as_array().unwrap();
+        let found = changes.iter().find(|change| change["path"] == path);
+        found.map(|change| change["change"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(change(1, "opt/big").as_deref(), Some("added"));
+    assert_eq!(change(2, "opt/big").as_deref(), Some("removed"));
+    assert_eq!(change(2, "opt/small").as_deref(), Some("added"));
+    assert_eq!(change(3, "opt/small").as_deref(), Some("metadata"));
+    let tree = place
+        .rbuild()
+        .args(["layers", "app", "3"])
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    assert!(
+        tree.contains("-   big") && tree.contains("500.0 kB wasted"),
+        "{tree}"
+    );
+    let none = place
+        .rbuild()
+        .args(["layers", "app", "5"])
+        .output()
+        .unwrap();
+    assert_eq!(none.status.code(), Some(2));
+}

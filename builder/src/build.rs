@@ -13,6 +13,7 @@ use rbuild_cache::Budget;
 use rbuild_frontend::graph::{Graph, ImageReference, Operation};
 use rbuild_frontend::instruction::Program;
 use rbuild_frontend::platform::Platform;
+use rbuild_frontend::reference::Reference;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -239,11 +240,31 @@ async fn build_in(
         let exporter = Exporter {
             sources: workspace.images.clone(),
         };
-        let published = Box::pin(workspace.caches.publish(&exporter, &workspace.lease));
+        let pushed = pushed_names(&workspace.options);
+        let published = workspace
+            .caches
+            .publish(&exporter, &workspace.lease, &pushed);
+        let published = Box::pin(published);
         let cancelled = workspace.cancel.run_until_cancelled(published).await;
         cancelled.ok_or(BuildError::Interrupted)?;
     }
     Ok(outcome(workspace, &images, &exports, counts))
+}
+
+/// Where the image was pushed to.
+fn pushed_names(options: &BuildOptions) -> Vec<Reference> {
+    let mut names: Vec<Reference> = Vec::new();
+    for output in options.outputs.iter().filter(|output| output.pushes) {
+        for text in options.tags.iter().chain(&output.names) {
+            // One that is no name has failed in the export.
+            if let Ok(name) = Reference::parse(text).map(Reference::with_default_tag)
+                && !names.contains(&name)
+            {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// A step's failure with what its graph alone does not know: its number among all steps, a stage that was misspelt.

@@ -67,6 +67,7 @@ pub use git::GitError;
 pub use images::{HistoryLine, ImageSummary};
 pub use layers::LargestLayer;
 pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
+pub use remote::LONGEST_CACHE_TAG;
 pub use run_image::RunError;
 pub use select::SelectError;
 pub use solve::StepCounts;

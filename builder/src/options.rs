@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::platform::Platform;
+use rbuild_frontend::reference::Reference;
 
 use crate::registry::RegistrySettings;
 
@@ -111,6 +112,10 @@ pub struct CacheTarget {
 pub enum CacheKind {
     /// `type=local`: a directory.
     Directory(PathBuf),
+    /// `type=registry`: below a tag of a registry.
+    Registry(Reference),
+    /// `type=inline`: below the names that the image is pushed to.
+    Inline,
     /// A type that this version does not have: told of, and left out.
     Unknown(String),
 }

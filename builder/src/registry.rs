@@ -82,6 +82,18 @@ impl Default for ClientOptions {
     }
 }
 
+impl ClientOptions {
+    /// For what a build can do without: a cache is worth less waiting than an image.
+    pub fn of_a_cache() -> Self {
+        Self {
+            attempts: 3,
+            mirror_attempts: 1,
+            longest_pause: Duration::from_secs(5),
+            ..Self::default()
+        }
+    }
+}
+
 /// Speaks to registries. Cheap to clone; clones share connections and tokens.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
@@ -252,6 +264,27 @@ impl RegistryClient {
             digest: actual,
             document,
         })
+    }
+
+    /// Fetches a manifest of a reference's repository as it is, whatever it describes; none where there is none. Mirrors are
+    /// not asked. The media type is an image manifest's.
+    pub async fn raw_manifest(
+        &self,
+        reference: &Reference,
+        selector: &str,
+    ) -> Result<Option<Vec<u8>>, RegistryError> {
+        let place = self.push_place(reference).await?;
+        let url = self.url(&place.repository, "manifests", selector).await?;
+        let answer = self
+            .retrying(place.attempts, || {
+                self.get_bounded(&place.repository, &url, Some(manifest::media::ACCEPT))
+            })
+            .await;
+        match answer {
+            Ok(answer) => Ok(Some(answer.bytes)),
+            Err(RegistryError::BlobNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fetches a small blob of a reference's repository whole: an image config.

@@ -5,21 +5,29 @@
 //! build then needs: those of the target, or of steps that others have to be done upon.
 
 mod publish;
+mod registry;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_cache::{
-    CacheBackend, CachedStep, DirectoryBackend, KeyPart, Lease, StepKey, StepRecord,
+    CacheBackend, CachedStep, DirectoryBackend, KeyPart, Lease, StepKey, StepRecord, Store,
 };
+use rbuild_frontend::reference::Reference;
+use tokio_util::sync::CancellationToken;
+
+pub use self::registry::LONGEST_TAG as LONGEST_CACHE_TAG;
+use self::registry::RegistryBackend;
 
 use crate::event::{Event, EventSink};
 use crate::explain::parts;
 use crate::options::{CacheKind, CacheSource, CacheTarget};
 use crate::pull::ImageSources;
+use crate::registry::RegistryClient;
 
 /// The caches of one build.
 pub(crate) struct Caches {
+    remote: Remote,
     sources: Vec<Arc<dyn CacheBackend>>,
     targets: Vec<CacheTarget>,
     events: EventSink,
@@ -30,6 +38,23 @@ pub(crate) struct Caches {
     broken: Mutex<BTreeSet<String>>,
     /// What there is to publish. Held for single additions only.
     results: Mutex<Vec<KeyedResult>>,
+}
+
+/// What caches in registries need.
+pub(crate) struct Remote {
+    /// Speaks to them, with less patience than for images.
+    pub(crate) client: RegistryClient,
+    /// Where blobs lie.
+    pub(crate) store: Store,
+    /// Ends every wait.
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Remote {
+    fn backend(&self, reference: &Reference) -> RegistryBackend {
+        let (client, store) = (self.client.clone(), self.store.clone());
+        RegistryBackend::new(reference, client, store, self.cancel.clone())
+    }
 }
 
 /// A step's result with its keys.
@@ -53,8 +78,10 @@ impl Caches {
         sources: &[CacheSource],
         targets: &[CacheTarget],
         events: EventSink,
+        remote: Remote,
     ) -> Self {
         let mut caches = Self {
+            remote,
             sources: Vec::new(),
             targets: targets.to_vec(),
             events,
@@ -68,6 +95,12 @@ impl Caches {
                     Ok(backend) => caches.sources.push(Arc::new(backend)),
                     Err(error) => caches.warn(&source.text, "cannot read", &error),
                 },
+                CacheKind::Registry(reference) => {
+                    let backend = caches.remote.backend(reference);
+                    caches.sources.push(Arc::new(backend));
+                }
+                // Where it leads only a push knows: nothing to read from.
+                CacheKind::Inline => {}
                 CacheKind::Unknown(kind) => caches.unknown(&source.text, kind),
             }
         }
@@ -157,15 +190,14 @@ impl Caches {
         self.tell(
             text,
             "cannot use",
-            &format!("caches of type `{kind}` are not implemented yet, only `local`"),
+            &format!(
+                "caches of type `{kind}` are not implemented, only `local`, `registry` and `inline`"
+            ),
         );
     }
 
     fn warn(&self, title: &str, what: &str, error: &dyn std::error::Error) {
-        let chain = std::iter::successors(Some(error), |error| error.source());
-        let mut words: Vec<String> = chain.map(ToString::to_string).collect();
-        words.dedup();
-        self.tell(title, what, &words.join(": "));
+        self.tell(title, what, &words_of(error));
     }
 
     /// Once for each cache: the build goes on.
@@ -181,6 +213,14 @@ impl Caches {
             tracing::debug!(cache = title, why, "cache not used");
         }
     }
+}
+
+/// An error and its causes in one line.
+fn words_of(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut words: Vec<String> = chain.map(ToString::to_string).collect();
+    words.dedup();
+    words.join(": ")
 }
 
 /// Logs stay in the store that they were written in.

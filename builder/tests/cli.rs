@@ -132,9 +132,11 @@ fn help_of_a_build() {
     Cache:
           --no-cache                       Run every step again
           --no-cache-filter <STAGE[,…]>    Run the steps of these stages again
-          --cache-from <type=TYPE,…>       Take results of steps from a cache: type=local,src=DIR
-          --cache-to <type=TYPE,…>         Keep results of steps in a cache:
-                                           type=local,dest=DIR[,mode=min|max][,compression=…]
+          --cache-from <type=TYPE,…>       Take results of steps from a cache: type=local,src=DIR,
+                                           type=registry,ref=NAME
+          --cache-to <type=TYPE,…>         Keep results of steps in a cache: type=local,dest=DIR,
+                                           type=registry,ref=NAME, type=inline; mode=min|max,
+                                           compression=…
           --pull[=<always|missing|never>]  Look up base images in their registry again; a bare --pull
                                            means always
           --no-stat-cache                  Read every context file instead of trusting unchanged times

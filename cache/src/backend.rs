@@ -69,6 +69,15 @@ pub enum BackendError {
         #[source]
         source: io::Error,
     },
+    /// A cache across a network did not do what was asked.
+    #[error("`{place}` cannot be used")]
+    Remote {
+        /// The place.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The receiver of a blob's bytes failed.
     #[error("cannot take blob `{digest}`")]
     Receive {

@@ -25,7 +25,7 @@ use crate::keys::{BaseId, Settings};
 use crate::options::BuildOptions;
 use crate::pull::{ImageSources, PullError, ResolvedBase};
 use crate::registry::{ClientOptions, RegistryClient};
-use crate::remote::Caches;
+use crate::remote::{Caches, Remote};
 use crate::tasks::Tasks;
 use crate::tree::layered::LayeredTree;
 
@@ -106,7 +106,21 @@ impl Workspace {
             Some(recorder) => recorder.sink(events),
             None => events,
         };
-        let caches = Caches::open(&options.cache_from, &options.cache_to, Arc::clone(&events));
+        let remote = Remote {
+            client: RegistryClient::with_settings(
+                ClientOptions::of_a_cache(),
+                options.registries.clone(),
+            ),
+            store: store.clone(),
+            cancel: cancel.clone(),
+        };
+        let events_of_caches = Arc::clone(&events);
+        let caches = Caches::open(
+            &options.cache_from,
+            &options.cache_to,
+            events_of_caches,
+            remote,
+        );
         let images = ImageSources {
             store: store.clone(),
             spawner: spawner.clone(),

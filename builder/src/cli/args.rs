@@ -237,10 +237,11 @@ pub(crate) struct CacheArgs {
     /// Run the steps of these stages again
     #[arg(long, value_name = "STAGE[,…]", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Take results of steps from a cache: type=local,src=DIR
+    /// Take results of steps from a cache: type=local,src=DIR, type=registry,ref=NAME
     #[arg(long, value_name = "type=TYPE,…")]
     pub(crate) cache_from: Vec<String>,
-    /// Keep results of steps in a cache: type=local,dest=DIR[,mode=min|max][,compression=…]
+    /// Keep results of steps in a cache: type=local,dest=DIR, type=registry,ref=NAME, type=inline;
+    /// mode=min|max, compression=…
     #[arg(long, value_name = "type=TYPE,…")]
     pub(crate) cache_to: Vec<String>,
     /// Look up base images in their registry again; a bare --pull means always

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use rbuild::LONGEST_CACHE_TAG;
 use rbuild::options::{CacheKind, CacheMode, CacheSource, CacheTarget, OutputCompression};
+
+use rbuild_frontend::reference::Reference;
 
 use super::error::UsageError;
 use super::values::{pairs, split_record};
 
-/// Options of `type=local` that docker knows and that change nothing here.
+/// Options that docker knows and that change nothing here.
 const WITHOUT_EFFECT: [&str; 5] = [
     "ignore-error",
     "oci-mediatypes",
@@ -74,8 +77,13 @@ impl<'a> Spec<'a> {
     fn read(flag: &'static str, text: &'a str) -> Result<Self, UsageError> {
         let fields = split_record(text).map_err(|reason| UsageError::value(flag, text, reason))?;
         // `--cache-from user/app:cache` is an image in a registry.
-        let pairs = if fields.iter().all(|field| !field.contains('=')) {
-            vec![("type".to_owned(), "registry".to_owned())]
+        let pairs = if let [name] = fields.as_slice()
+            && !name.contains('=')
+        {
+            vec![
+                ("type".to_owned(), "registry".to_owned()),
+                ("ref".to_owned(), name.clone()),
+            ]
         } else {
             pairs(flag, text)?
         };
@@ -107,11 +115,38 @@ impl<'a> Spec<'a> {
                 Some(path) => Ok(CacheKind::Directory(PathBuf::from(path))),
                 None => Err(self.wrong(format!("`{place}=DIR` is missing"))),
             },
+            Some("registry") => match self.take("ref").filter(|name| !name.is_empty()) {
+                Some(name) => self.registry(&name),
+                None => Err(self.wrong("`ref=NAME` is missing")),
+            },
+            Some("inline") if place == "dest" => Ok(CacheKind::Inline),
+            Some("inline") => Err(self
+                .wrong("an inline cache is found by the image's name")
+                .with_help("`type=registry,ref=NAME`, with the name that was pushed")),
             Some(other) => {
                 self.is_unknown = true;
                 Ok(CacheKind::Unknown(other.to_owned()))
             }
         }
+    }
+
+    fn registry(&self, name: &str) -> Result<CacheKind, UsageError> {
+        let reference = Reference::parse(name)
+            .map_err(|error| self.wrong(format!("`{name}` is not an image name: {error}")))?;
+        if reference.digest.is_some() {
+            return Err(self.wrong("a cache is named by a tag, not by a digest"));
+        }
+        let reference = reference.with_default_tag();
+        if reference
+            .tag
+            .as_ref()
+            .is_some_and(|tag| tag.len() > LONGEST_CACHE_TAG)
+        {
+            return Err(self.wrong(format!(
+                "the tag of a cache has at most {LONGEST_CACHE_TAG} characters"
+            )));
+        }
+        Ok(CacheKind::Registry(reference))
     }
 
     fn finish(self) -> Result<(), UsageError> {
@@ -135,7 +170,21 @@ mod tests {
             ("type=local,src=/a", Some("Directory(\"/a\")")),
             ("type=local,src=/a,tag=x", Some("Directory(\"/a\")")),
             ("type=gha,scope=x", Some("Unknown(\"gha\")")),
-            ("user/app:cache", Some("Unknown(\"registry\")")),
+            (
+                "user/app:cache",
+                Some(
+                    "Registry(Reference { registry: \"docker.io\", repository: \"user/app\", tag: Some(\"cache\"), digest: None })",
+                ),
+            ),
+            (
+                "type=registry,ref=localhost:5000/a",
+                Some(
+                    "Registry(Reference { registry: \"localhost:5000\", repository: \"a\", tag: Some(\"latest\"), digest: None })",
+                ),
+            ),
+            ("type=registry", None),
+            ("type=registry,ref=UPPER", None),
+            ("type=inline", None),
             ("type=local", None),
             ("src=/a", None),
             ("type=local,src=/a,what=1", None),

@@ -65,7 +65,7 @@ enum Begun {
 
 impl RegistryClient {
     /// Where a reference is pushed to: never a mirror.
-    async fn push_place(&self, reference: &Reference) -> Result<Place, RegistryError> {
+    pub(super) async fn push_place(&self, reference: &Reference) -> Result<Place, RegistryError> {
         let place = self.places(reference, false).await?.pop();
         place.ok_or_else(|| RegistryError::NotFound {
             reference: reference.to_string(),
@@ -131,6 +131,32 @@ impl RegistryClient {
         .await
     }
 
+    /// Whether a reference's repository has a blob.
+    pub async fn has_blob(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        let place = self.push_place(reference).await?;
+        let url = self
+            .url(&place.repository, "blobs", digest.as_ref())
+            .await?;
+        self.retrying(place.attempts, || self.head(&place, &url))
+            .await
+    }
+
+    async fn head(&self, place: &Place, url: &str) -> Result<bool, RegistryError> {
+        let call = Call::new(Method::HEAD, url, CallBody::None);
+        let response = self
+            .execute(&place.repository, &Access::Push, &call)
+            .await?;
+        match response.status() {
+            // Not allowed to look is not allowed to push either; the POST has a body that says why.
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(false),
+            _ => check_status(response, url).await.map(|_| true),
+        }
+    }
+
     /// Makes sure that a reference's repository has a blob.
     ///
     /// # Panics
@@ -153,17 +179,7 @@ impl RegistryClient {
             .url(&place.repository, "blobs", blob.digest.as_ref())
             .await?;
         let is_there = self
-            .retrying(place.attempts, || async {
-                let call = Call::new(Method::HEAD, &url, CallBody::None);
-                let response = self
-                    .execute(&place.repository, &Access::Push, &call)
-                    .await?;
-                match response.status() {
-                    // Not allowed to look is not allowed to push either; the POST has a body that says why.
-                    StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(false),
-                    _ => check_status(response, &url).await.map(|_| true),
-                }
-            })
+            .retrying(place.attempts, || self.head(&place, &url))
             .await?;
         if is_there {
             return Ok(Uploaded::Present);

@@ -3,8 +3,10 @@
 use std::sync::{Arc, PoisonError};
 
 use rbuild_cache::{BackendError, CacheBackend, CachedLayer, CachedStep, DirectoryBackend, Lease};
+use rbuild_frontend::reference::Reference;
 
-use super::{Caches, KeyedResult};
+use super::registry::LONGEST_TAG;
+use super::{Caches, KeyedResult, words_of};
 use crate::blocking;
 use crate::error::StepError;
 use crate::export::{ExportError, Exporter};
@@ -25,47 +27,101 @@ enum PublishError {
     Step(#[from] StepError),
 }
 
+/// An error with its causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Told(String);
+
 impl Caches {
-    /// Publishes the results of the build. What fails is told of.
-    pub(crate) async fn publish(&self, exporter: &Exporter, lease: &Lease) {
+    /// Publishes the results of the build; `pushed` are the names that the image was pushed to. What fails is told of.
+    pub(crate) async fn publish(&self, exporter: &Exporter, lease: &Lease, pushed: &[Reference]) {
         let results = {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *results)
         };
         for target in &self.targets {
-            let path = match &target.kind {
-                CacheKind::Directory(path) => path.clone(),
-                CacheKind::Unknown(kind) => {
-                    self.unknown(&target.text, kind);
-                    continue;
+            match &target.kind {
+                CacheKind::Directory(path) => {
+                    let (title, path) = (path.display().to_string(), path.clone());
+                    let open = blocking::run(move || {
+                        let backend = DirectoryBackend::create(&path)?;
+                        Ok(Arc::new(backend) as Arc<dyn CacheBackend>)
+                    });
+                    self.publish_to(exporter, lease, target, &results, &title, open)
+                        .await;
                 }
-            };
-            let task = exporter
-                .sources
-                .tasks
-                .start(format!("exporting cache to {}", path.display()));
-            let published = async {
-                let backend = blocking::run(move || DirectoryBackend::create(&path)).await?;
-                let backend: Arc<dyn CacheBackend> = Arc::new(backend);
-                let is_whole = !self.is_broken(&backend.title());
-                let mut count = 0;
-                for result in &results {
-                    if result.is_in_image || target.mode == CacheMode::Max {
-                        let is_new =
-                            publish_one(exporter, lease, target, &backend, is_whole, result)
-                                .await?;
-                        count += usize::from(is_new);
+                CacheKind::Registry(reference) => {
+                    self.publish_below(exporter, lease, target, &results, reference)
+                        .await;
+                }
+                CacheKind::Inline if pushed.is_empty() => self.tell(
+                    &target.text,
+                    "cannot use",
+                    "an inline cache goes where the image is pushed to, and it is not pushed",
+                ),
+                CacheKind::Inline => {
+                    for reference in pushed {
+                        let is_too_long = |tag: &String| tag.len() > LONGEST_TAG;
+                        if reference.tag.as_ref().is_some_and(is_too_long) {
+                            let why = format!("its tag has more than {LONGEST_TAG} characters");
+                            self.tell(&reference.to_string(), "cannot use", &why);
+                            continue;
+                        }
+                        self.publish_below(exporter, lease, target, &results, reference)
+                            .await;
                     }
                 }
-                Ok::<_, PublishError>(count)
-            };
-            let published = published.await;
-            task.finish(&published, |count| match count {
-                0 => "nothing new".to_owned(),
-                1 => "1 step".to_owned(),
-                count => format!("{count} steps"),
-            });
+                CacheKind::Unknown(kind) => self.unknown(&target.text, kind),
+            }
         }
+    }
+
+    async fn publish_below(
+        &self,
+        exporter: &Exporter,
+        lease: &Lease,
+        target: &CacheTarget,
+        results: &[KeyedResult],
+        reference: &Reference,
+    ) {
+        let backend: Arc<dyn CacheBackend> = Arc::new(self.remote.backend(reference));
+        let title = reference.familiar();
+        let open = std::future::ready(Ok(backend));
+        self.publish_to(exporter, lease, target, results, &title, open)
+            .await;
+    }
+
+    async fn publish_to(
+        &self,
+        exporter: &Exporter,
+        lease: &Lease,
+        target: &CacheTarget,
+        results: &[KeyedResult],
+        title: &str,
+        open: impl Future<Output = Result<Arc<dyn CacheBackend>, BackendError>>,
+    ) {
+        let tasks = &exporter.sources.tasks;
+        let task = tasks.start(format!("exporting cache to {title}"));
+        let published = async {
+            let backend = open.await?;
+            let is_whole = !self.is_broken(&backend.title());
+            let mut count = 0;
+            for result in results {
+                if result.is_in_image || target.mode == CacheMode::Max {
+                    let is_new =
+                        publish_one(exporter, lease, target, &backend, is_whole, result).await?;
+                    count += usize::from(is_new);
+                }
+            }
+            Ok::<_, PublishError>(count)
+        };
+        // It ends nothing, so all of it is told here.
+        let published = published.await.map_err(|error| Told(words_of(&error)));
+        task.finish(&published, |count| match count {
+            0 => "nothing new".to_owned(),
+            1 => "1 step".to_owned(),
+            count => format!("{count} steps"),
+        });
     }
 }
 

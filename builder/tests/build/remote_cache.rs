@@ -286,7 +286,7 @@ fn caches_that_cannot_be_used_are_told_of_after_the_result_is_out() {
         ))
         .arg("--cache-to=type=gha,mode=max")
         .arg("--cache-from=type=gha")
-        .arg("--cache-from=user/app:cache")
+        .arg("--cache-from=127.0.0.1:1/user/app:cache")
         .arg(&format!(
             "--cache-from=type=local,src={}/none",
             place.path().display()
@@ -294,8 +294,8 @@ fn caches_that_cannot_be_used_are_told_of_after_the_result_is_out() {
         .ok();
     for words in [
         "a-file/below: FAILED",
-        "cannot use the cache `type=gha`: caches of type `gha` are not implemented yet, only `local`",
-        "cannot use the cache `user/app:cache`: caches of type `registry`",
+        "cannot use the cache `type=gha`: caches of type `gha` are not implemented, only `local`",
+        "cannot read a record of the cache `127.0.0.1:1/user/app:cache`",
         "there is no cache in",
     ] {
         assert!(built.log.contains(words), "{words} in:\n{}", built.log);

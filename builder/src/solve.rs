@@ -8,6 +8,7 @@
 
 mod caches;
 pub(crate) mod decide;
+mod entitlements;
 mod explain;
 mod inputs;
 mod step;
@@ -87,6 +88,7 @@ impl Solver {
         let Some(target) = graph.target else {
             return Ok((Chain::default(), StepCounts::default()));
         };
+        entitlements::check(graph, &workspace.options, target)?;
         let prepared = workspace
             .unless_cancelled(async {
                 workspace.resolve_images(graph).await?;

@@ -18,7 +18,12 @@
 //! [`walk`]; a step's upper directory becomes a layer in [`seal`], a snapshot a blob in [`pack`], a blob a snapshot in
 //! [`unpack`]; [`copy`] is `COPY`, `ADD` and `WORKDIR`.
 
+#[cfg(test)]
+extern crate self as rbuild_runner;
+
 pub mod archive;
+#[cfg(test)]
+mod attacks;
 mod container_path;
 pub mod copy;
 pub mod decompress;
@@ -27,6 +32,8 @@ pub mod export;
 mod files;
 #[cfg(feature = "floor")]
 pub mod floor;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gzip;
 mod ids;
 pub mod isolation;

@@ -4,22 +4,25 @@
 //! worker                                    sandbox (pid 1 of its pid namespace)
 //!   clone3 into new namespaces  ─────────▶    carry out the SandboxPlan          setup.rs
 //!   read reports  ◀─────── pipe ──────────    Ready(stubs made) | Failed(why)
-//!   wait: pidfd, caller's hang-up             execve                             command.rs
+//!   wait: pidfd, caller's hang-up             become the command                 command.rs, sys/trampoline.rs
 //!   (cancel: SIGKILL pid 1, so all die)
 //!   remove stubs from the upper directory, seal it                              stubs.rs
 //! ```
 //!
 //! When pid 1 can be reaped, every process of the namespace has ended and the mounts are gone, so the upper directory is
-//! at rest. The report pipe is closed by a successful execve; what the command is reads none of it.
+//! at rest. The report pipe is closed by a successful execve; after a failed one it holds the errno. The command reads none
+//! of it.
 
 mod capabilities;
 mod command;
 mod job_mounts;
-mod mount_point;
+pub(crate) mod mount_point;
 mod plan;
 pub(crate) mod seccomp;
 mod setup;
-mod stubs;
+pub(crate) mod stubs;
+#[cfg(test)]
+pub(crate) mod weak;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -33,16 +36,21 @@ use self::mount_point::Stubs;
 use self::plan::SandboxPlan;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
-use crate::mounts::{self, MountApi};
-use crate::spawner::{Stdio, protocol};
+use crate::mounts;
+use crate::spawner::{SpawnerOptions, Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
 use crate::{files, ids, overlay, sys};
 
 /// What the sandbox tells its worker before it becomes the command.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
-    /// Everything is set up; what was made for it.
-    Ready(Stubs),
+    /// Everything is set up. Four bytes after it are the errno of the command's execve.
+    Ready {
+        /// What was made for it.
+        stubs: Stubs,
+        /// Where the command was found.
+        program: Vec<u8>,
+    },
     /// It is not, or the command could not be started.
     Failed(JobError),
 }
@@ -55,7 +63,7 @@ pub(crate) fn run(
     job: &RunJob,
     stdio: Stdio,
     caller: BorrowedFd<'_>,
-    api: MountApi,
+    options: SpawnerOptions,
 ) -> Result<RunOutcome, JobError> {
     let plan = SandboxPlan::new(job);
     let failed = |errno| {
@@ -70,8 +78,10 @@ pub(crate) fn run(
         Network::Host => Namespaces::SANDBOX,
         Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
     };
+    #[cfg(test)]
+    let (plan, namespaces) = weak::weaken(options.trial, plan, namespaces);
     let child = clone_process(namespaces, || {
-        become_command(&plan, job, &stdio, report_writer.as_fd(), api)
+        become_command(&plan, job, &stdio, report_writer.as_fd(), options)
     })
     .map_err(cannot_clone)?;
     drop((stdio, report_writer));
@@ -182,22 +192,26 @@ fn watch(child: &ClonedProcess, report: OwnedFd, caller: BorrowedFd<'_>) -> Watc
 }
 
 fn read_reports(mut reports: &[u8]) -> Result<Stubs, JobError> {
-    let mut stubs = None;
-    while let Ok(Some(report)) = protocol::read_message::<Report>(&mut reports) {
-        match report {
-            Report::Ready(made) => stubs = Some(made),
-            Report::Failed(error) => return Err(error),
-        }
-    }
-    stubs.ok_or_else(|| {
-        JobError::new(
+    match protocol::read_message::<Report>(&mut reports) {
+        Ok(Some(Report::Failed(error))) => Err(error),
+        Ok(Some(Report::Ready { stubs, program })) => match <[u8; 4]>::try_from(reports) {
+            Ok(errno) => {
+                let errno = Errno::from_raw_os_error(i32::from_le_bytes(errno));
+                Err(command::explain(&program, errno))
+            }
+            Err(_) => match protocol::read_message::<Report>(reports) {
+                Ok(Some(Report::Failed(error))) => Err(error),
+                _ => Ok(stubs),
+            },
+        },
+        Ok(None) | Err(_) => Err(JobError::new(
             JobErrorKind::Sandbox,
             "the sandbox's process died while it was set up",
         )
         .with_help(
             "if the machine ran out of memory, the kernel's log says which process it killed",
-        )
-    })
+        )),
+    }
 }
 
 /// The life of the sandbox's first process until it is the command.
@@ -206,20 +220,28 @@ fn become_command(
     job: &RunJob,
     stdio: &Stdio,
     report: BorrowedFd<'_>,
-    api: MountApi,
+    options: SpawnerOptions,
 ) -> u8 {
     let tell = |message: &Report| protocol::write_message(Writer(report), message).is_ok();
     let attempt = || -> Result<std::convert::Infallible, JobError> {
-        let prepared = setup::carry_out(plan, job, api)?;
+        #[cfg(test)]
+        weak::begin(options.trial);
+        let prepared = setup::carry_out(plan, job, options.mount_api)?;
         let command = command::Command::new(job, &prepared.user)?;
         command::take_stdio(stdio)?;
-        if !tell(&Report::Ready(prepared.stubs)) {
+        let ready = Report::Ready {
+            stubs: prepared.stubs,
+            program: command.program().to_bytes().to_vec(),
+        };
+        if !tell(&ready) {
             return Err(JobError::new(
                 JobErrorKind::Lost,
                 "the worker of this sandbox has gone",
             ));
         }
-        Err(command.execute())
+        #[cfg(test)]
+        weak::execute(options.trial, &command);
+        Err(command.execute(report))
     };
     let Err(error) = attempt();
     // When the worker has gone, nobody is left to tell.

@@ -72,6 +72,9 @@ pub struct Stdio {
 pub struct SpawnerOptions {
     /// Which mount calls are used. Anything but the default is for tests.
     pub mount_api: MountApi,
+    /// What an attack is tried on.
+    #[cfg(test)]
+    pub(crate) trial: Option<crate::sandbox::weak::Trial>,
 }
 
 /// Takes the outcome out of the reply that belongs to a request.

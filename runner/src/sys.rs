@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
+pub(crate) mod trampoline;
 
 use rustix::io::Errno;
 

@@ -58,15 +58,15 @@ pub(crate) fn look_up(root: BorrowedFd<'_>, text: &[u8]) -> Result<User, UserErr
         return Ok(User {
             uid,
             gid,
+            groups: vec![gid],
             home: entry.and_then(|fields| home(&fields)),
-            ..User::default()
         });
     }
     resolve(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)
 }
 
 /// The pure half of [`look_up`].
-fn resolve(text: &[u8], passwd: &[u8], group_file: &[u8]) -> Result<User, UserError> {
+pub(crate) fn resolve(text: &[u8], passwd: &[u8], group_file: &[u8]) -> Result<User, UserError> {
     let (user_text, group_text) = split(text);
     let user_number = number(user_text)?;
     let wanted = if user_text.is_empty() {
@@ -83,8 +83,8 @@ fn resolve(text: &[u8], passwd: &[u8], group_file: &[u8]) -> Result<User, UserEr
     match (&entry, wanted) {
         (Some(fields), _) => {
             name = Some(fields[0]);
-            user.uid = id(fields, 2).unwrap_or(0);
-            user.gid = id(fields, 3).unwrap_or(0);
+            user.uid = own_id(fields, 2)?;
+            user.gid = own_id(fields, 3)?;
             user.home = home(fields);
         }
         (None, Some(uid)) => user.uid = uid,
@@ -120,7 +120,8 @@ fn resolve(text: &[u8], passwd: &[u8], group_file: &[u8]) -> Result<User, UserEr
         }
         (None, None) => {}
     }
-    // As the reference does: the primary group stands among the supplementary ones too.
+    // As the reference does: the primary group stands among the supplementary ones too. A setgid program gives up the
+    // primary one, and would then read what is kept from the group (CVE-2022-2990).
     if !user.groups.contains(&user.gid) {
         user.groups.push(user.gid);
     }
@@ -150,13 +151,20 @@ fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 fn id(fields: &[&[u8]], index: usize) -> Option<u32> {
-    let text = std::str::from_utf8(fields.get(index)?).ok()?;
-    text.parse().ok().filter(|&id| id <= MAX_ID)
+    number(fields.get(index)?).ok().flatten()
+}
+
+/// The number in a user's own line: what is none is root, as in the reference, but what wraps around is refused.
+fn own_id(fields: &[&[u8]], index: usize) -> Result<u32, UserError> {
+    let number = fields.get(index).map(|text| number(text)).transpose()?;
+    Ok(number.flatten().unwrap_or(0))
 }
 
 /// `None` when it is a name.
 fn number(text: &[u8]) -> Result<Option<u32>, UserError> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    // With a sign too, as Go reads numbers.
+    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+"));
+    let digits = digits.unwrap_or(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Ok(None);
     }
@@ -219,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# c\n\napp:x:1000:1001:App:/home/app:/bin/sh\napp:x:7:7::/:\n12:x:5:5::/five:\n";
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# c\n\napp:x:1000:1001:App:/home/app:/bin/sh\napp:x:7:7::/:\n12:x:5:5::/five:\nnine:x:+9:9::/nine:\nlarge:x:+4294967296:0::/:\n";
     const GROUP: &[u8] = b"root:x:0:root\nwheel:x:10:root,app\nstaff:x:50:app\napp:x:1001:\n";
 
     #[test]
@@ -238,6 +246,12 @@ mod tests {
             ("4242:staff", Ok((4242, 50, &[50], None))),
             ("12", Ok((12, 0, &[0], None))),
             ("5", Ok((5, 5, &[5], Some("/five")))),
+            ("+5", Ok((5, 5, &[5], Some("/five")))),
+            ("9", Ok((9, 9, &[9], Some("/nine")))),
+            (
+                "large",
+                Err("`+4294967296` is not in the range of user and group ids"),
+            ),
             (
                 "nobody",
                 Err("no user is named `nobody` in the image's /etc/passwd"),

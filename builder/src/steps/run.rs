@@ -13,7 +13,6 @@ use super::{StepJob, mounts, seal};
 use crate::build::Workspace;
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
-use crate::options::Entitlement;
 use crate::solve::Made;
 
 /// Size of `/dev/shm` when none is asked for: Docker's default.
@@ -89,7 +88,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         return Err(StepError::Internal("not a RUN step"));
     };
     let workspace = &job.solver.workspace;
-    check_entitlements(workspace, run)?;
+    check_devices(workspace, run)?;
     if run.network == Network::Default {
         workspace.tell_network();
     }
@@ -147,23 +146,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
     })
 }
 
-fn check_entitlements(workspace: &Workspace, run: &Run) -> Result<(), StepError> {
-    let granted = &workspace.options.entitlements;
-    // `--network host` on the command line grants it for that build.
-    let host_granted =
-        granted.contains(&Entitlement::NetworkHost) || workspace.options.network == Network::Host;
-    if run.network == Network::Host && !host_granted {
-        return Err(StepError::NotAllowed {
-            what: "RUN --network=host",
-            entitlement: "network.host",
-        });
-    }
-    if run.security == Security::Insecure && !granted.contains(&Entitlement::SecurityInsecure) {
-        return Err(StepError::NotAllowed {
-            what: "RUN --security=insecure",
-            entitlement: "security.insecure",
-        });
-    }
+fn check_devices(workspace: &Workspace, run: &Run) -> Result<(), StepError> {
     for device in &run.devices {
         if device.is_required {
             return Err(StepError::Device {

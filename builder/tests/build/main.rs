@@ -7,6 +7,7 @@
 mod support;
 
 mod adding;
+mod attacks;
 mod caching;
 mod contexts;
 mod copying;

@@ -318,6 +318,12 @@ fn read_layer(bytes: &[u8]) -> Vec<TarEntry> {
 
 /// Writes an OCI layout with one busybox layer.
 pub(crate) fn write_base(directory: &Path) {
+    let container = serde_json::json!({"Env": ["PATH=/bin"]});
+    write_layout(directory, &[busybox_layer()], &container);
+}
+
+/// A layer with busybox, users and two files.
+pub(crate) fn busybox_layer() -> Vec<u8> {
     let busybox = fs::read("/bin/busybox").expect("Debian's busybox-static is installed");
     let mut layer = tar::Builder::new(Vec::new());
     let mut add = |path: &str, kind: tar::EntryType, mode: u32, content: &[u8], link: &str| {
@@ -370,12 +376,7 @@ pub(crate) fn write_base(directory: &Path) {
     for (path, content) in [("data/one", "1"), ("data/two", "2")] {
         add(path, tar::EntryType::Regular, 0o644, content.as_bytes(), "");
     }
-    let layer = layer.into_inner().unwrap();
-    write_layout(
-        directory,
-        &[layer],
-        &serde_json::json!({"Env": ["PATH=/bin"]}),
-    );
+    layer.into_inner().unwrap()
 }
 
 /// Writes an OCI layout of uncompressed layers, tagged `latest`.

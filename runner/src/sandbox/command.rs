@@ -1,14 +1,17 @@
-//! The last steps of a sandbox's first process: descriptors, environment, execve.
+//! The last steps of a sandbox's first process: descriptors, environment, becoming the command.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{JobError, JobErrorKind};
 use crate::job::RunJob;
 use crate::spawner::Stdio;
-use crate::sys::process::{CStrings, close_on_exec_from, execute};
+use crate::sys::process::{CStrings, close_on_exec_from};
+use crate::sys::trampoline;
 use crate::users::User;
 
 /// Where commands are looked for when the environment has no `PATH`; Docker's.
@@ -17,15 +20,23 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 /// A command that is ready to be executed.
 #[derive(Debug)]
 pub(super) struct Command {
-    name: Vec<u8>,
-    /// Paths to try, in order.
-    candidates: Vec<CString>,
-    argv: CStrings,
+    /// Where it was found.
+    program: CString,
+    argv: Vec<CString>,
     environment: CStrings,
 }
 
+#[cfg(test)]
 impl Command {
-    /// Builds what execve needs.
+    /// As if there were no [`trampoline`].
+    pub(super) fn execute_directly(&self) {
+        let argv = CStrings::new(self.argv.clone());
+        crate::sys::process::execute(&self.program, &argv, &self.environment);
+    }
+}
+
+impl Command {
+    /// Builds what execve needs, and looks for the program: as a shell does, and inside.
     pub(super) fn new(job: &RunJob, user: &User) -> Result<Self, JobError> {
         let Some(name) = job.argv.first().filter(|name| !name.is_empty()) else {
             return Err(JobError::new(
@@ -44,63 +55,94 @@ impl Command {
         let candidates = candidates(name, path)
             .into_iter()
             .map(c_string)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let environment = variables
             .iter()
             .map(|(key, value)| c_string([key, b"=".as_slice(), value].concat()));
         Ok(Self {
-            name: name.clone(),
-            candidates,
-            argv: CStrings::new(
-                job.argv
-                    .iter()
-                    .cloned()
-                    .map(c_string)
-                    .collect::<Result<_, _>>()?,
-            ),
+            program: find(name, candidates)?,
+            argv: job
+                .argv
+                .iter()
+                .cloned()
+                .map(c_string)
+                .collect::<Result<_, _>>()?,
             environment: CStrings::new(environment.collect::<Result<_, _>>()?),
         })
     }
 
-    /// Becomes the command; returns why not.
-    pub(super) fn execute(&self) -> JobError {
-        let mut failure = Errno::NOENT;
-        let mut failed_path = self.name.as_slice();
-        for path in &self.candidates {
-            let errno = execute(path, &self.argv, &self.environment);
-            match errno {
-                // There, but its interpreter (`#!`, or the dynamic loader) is not.
-                Errno::NOENT if rustix::fs::stat(path.as_c_str()).is_ok() => {
-                    return JobError::from_errno(
-                        JobErrorKind::CommandNotFound,
-                        "the interpreter or the dynamic loader is not in the image that is needed by",
-                        errno,
-                    )
-                    .at(path.as_bytes());
-                }
-                Errno::NOENT | Errno::NOTDIR => {}
-                // As a shell does: go on looking, but remember that something was there.
-                Errno::ACCESS => (failure, failed_path) = (errno, path.as_bytes()),
-                errno => {
-                    (failure, failed_path) = (errno, path.as_bytes());
-                    break;
-                }
+    /// Where it was found.
+    pub(super) fn program(&self) -> &CStr {
+        &self.program
+    }
+
+    /// Becomes the command. When it can't be executed, its errno goes to `failures` as four bytes, see
+    /// [`trampoline`]; what returns is why not even that could be tried.
+    pub(super) fn execute(&self, failures: BorrowedFd<'_>) -> JobError {
+        let errno = trampoline::execute(failures, &self.program, &self.argv, &self.environment);
+        let what = "cannot start the program that becomes the command";
+        let error = JobError::from_errno(JobErrorKind::Sandbox, what, errno);
+        match errno {
+            Errno::ACCESS => error
+                .with_help("`sysctl vm.memfd_noexec` has to be 0 or 1 for rbuild to run commands"),
+            _ => error,
+        }
+    }
+}
+
+/// The first candidate that may be executed; as a shell does, one that may not be is only remembered.
+fn find(name: &[u8], candidates: Vec<CString>) -> Result<CString, JobError> {
+    let mut failure = (Errno::NOENT, name.to_vec());
+    for path in candidates {
+        match check(&path) {
+            Ok(()) => return Ok(path),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno @ Errno::ACCESS) => failure = (errno, path.into_bytes()),
+            Err(errno) => {
+                failure = (errno, path.into_bytes());
+                break;
             }
         }
-        let (kind, message) = match failure {
-            Errno::NOENT => (JobErrorKind::CommandNotFound, "cannot find the command"),
-            Errno::ACCESS => (
-                JobErrorKind::CommandPermissionDenied,
-                "cannot execute, permission denied:",
-            ),
-            Errno::NOEXEC => (
-                JobErrorKind::CommandFormat,
-                "cannot execute, not a program for this machine nor a script that starts with `#!`:",
-            ),
-            _ => (JobErrorKind::CommandStart, "cannot execute"),
-        };
-        JobError::from_errno(kind, message, failure).at(failed_path)
     }
+    Err(cannot_execute(&failure.1, failure.0))
+}
+
+fn check(path: &CStr) -> Result<(), Errno> {
+    let stat = rustix::fs::stat(path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Errno::ACCESS);
+    }
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+}
+
+/// What the errno of a program that was found, and then not executed, means.
+pub(super) fn explain(program: &[u8], errno: Errno) -> JobError {
+    match errno {
+        // It was there: its interpreter (`#!`, or the dynamic loader) is not.
+        Errno::NOENT => JobError::from_errno(
+            JobErrorKind::CommandNotFound,
+            "the interpreter or the dynamic loader is not in the image that is needed by",
+            errno,
+        )
+        .at(program),
+        errno => cannot_execute(program, errno),
+    }
+}
+
+fn cannot_execute(path: &[u8], errno: Errno) -> JobError {
+    let (kind, message) = match errno {
+        Errno::NOENT => (JobErrorKind::CommandNotFound, "cannot find the command"),
+        Errno::ACCESS => (
+            JobErrorKind::CommandPermissionDenied,
+            "cannot execute, permission denied:",
+        ),
+        Errno::NOEXEC => (
+            JobErrorKind::CommandFormat,
+            "cannot execute, not a program for this machine nor a script that starts with `#!`:",
+        ),
+        _ => (JobErrorKind::CommandStart, "cannot execute"),
+    };
+    JobError::from_errno(kind, message, errno).at(path)
 }
 
 /// Makes `stdio` the descriptors 0, 1 and 2, and lets no other into the command.

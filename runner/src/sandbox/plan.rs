@@ -63,6 +63,9 @@ pub(crate) enum SetupOp {
     LimitCapabilities,
     /// Become the user.
     BecomeUser,
+    /// Make all capabilities inheritable, as a careless caller may have.
+    #[cfg(test)]
+    Inherit,
 }
 
 /// As Docker's and containerd's default specs have them.

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{Resource, Rlimit};
@@ -132,6 +132,8 @@ impl Setup<'_> {
                 JobError::from_errno(JobErrorKind::Sandbox, "cannot give up capabilities", errno)
             }),
             SetupOp::BecomeUser => self.become_user(),
+            #[cfg(test)]
+            SetupOp::Inherit => super::weak::inherit_all(),
         }
     }
 
@@ -179,12 +181,26 @@ impl Setup<'_> {
         options: &[FsOption<'_>],
         attributes: MountAttrFlags,
     ) -> Result<OwnedFd, JobError> {
+        self.refuse_link(target)?;
         let point = self.point(target.as_bytes(), PointKind::Directory)?;
         match mounts::mount_filesystem(self.api, kind, options, attributes, point.as_fd())? {
             Some(root) => Ok(root),
             None => mount_point::look_up(self.root(), target.as_bytes())
                 .map_err(|errno| MountError::new(kind, errno).into()),
         }
+    }
+
+    /// An image whose `/proc` is a link would have it mounted where a mount of the step covers it again, and what is masked
+    /// afterwards would be something else (CVE-2019-19921, CVE-2023-27561).
+    fn refuse_link(&self, target: &str) -> Result<(), JobError> {
+        let stat = rustix::fs::statat(self.root(), target, AtFlags::SYMLINK_NOFOLLOW);
+        let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        if stat.is_ok_and(is_link) {
+            let message =
+                "a file system has to be mounted on a directory, and in this image it is a link:";
+            return Err(JobError::new(JobErrorKind::Sandbox, message).at(format!("/{target}")));
+        }
+        Ok(())
     }
 
     fn mount_root(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
@@ -374,10 +390,7 @@ impl Setup<'_> {
         let find = || {
             let point = mount_point::look_up(self.root(), path.as_bytes())?;
             let mode = rustix::fs::fstat(&point)?.st_mode;
-            Ok((
-                point,
-                rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory,
-            ))
+            Ok((point, FileType::from_raw_mode(mode) == FileType::Directory))
         };
         match find() {
             Ok(found) => Ok(Some(found)),

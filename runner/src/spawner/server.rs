@@ -54,8 +54,9 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
     loop {
         let header = protocol::peek_header(socket);
         if matches!(header, Ok(Some(Header::Job(_)))) {
-            // Made once, and then in every worker.
+            // Made once, and then in every worker. What could not be made is told by the job that needs it.
             let _ = crate::sandbox::seccomp::default_program();
+            let _ = sys::trampoline::file();
         }
         match header {
             Ok(Some(Header::Survey)) => {

@@ -62,7 +62,7 @@ fn answer(
             stdout: next()?,
             stderr: next()?,
         };
-        return sandbox::run(&job, stdio, reply.as_fd(), options.mount_api).map(Reply::Run);
+        return sandbox::run(&job, stdio, reply.as_fd(), options).map(Reply::Run);
     }
     // These are busy with files; the kernel ends them when the caller hangs up.
     let disarm = |errno| JobError::from_errno(JobErrorKind::Lost, "cannot watch the caller", errno);

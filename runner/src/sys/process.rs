@@ -4,7 +4,7 @@
     reason = "rustix has neither clone3 nor fork, execve, wait4 or close_range"
 )]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -36,6 +36,12 @@ impl Namespaces {
     /// User, and the pid and mount namespaces that belong to it.
     pub(crate) const USER: Self =
         Self((libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS).cast_unsigned() as u64);
+    /// Without a pid namespace.
+    #[cfg(test)]
+    pub(crate) const fn without_pid(self) -> Self {
+        Self(self.0 & !(libc::CLONE_NEWPID.cast_unsigned() as u64))
+    }
+
     /// None: a plain fork that gives a pidfd.
     #[cfg(test)]
     pub(crate) const NOTHING: Self = Self(0);
@@ -157,7 +163,8 @@ pub(crate) fn exit_now(code: u8) -> ! {
 }
 
 /// Replaces this process's program. Returns only when that failed.
-pub(crate) fn execute(path: &CStr, argv: &CStrings, environment: &CStrings) -> Errno {
+#[cfg(any(test, feature = "floor"))]
+pub(crate) fn execute(path: &std::ffi::CStr, argv: &CStrings, environment: &CStrings) -> Errno {
     // SAFETY: `path` is nul-terminated; both arrays end with a null pointer and point to nul-terminated strings
     // that `CStrings` keeps alive.
     let result = unsafe {
@@ -190,6 +197,11 @@ impl CStrings {
             pointers,
             _strings: strings,
         }
+    }
+
+    /// The array; valid as long as this value lives.
+    pub(super) fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
     }
 }
 
@@ -255,6 +267,13 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
         }
         Err(errno) => Err(errno),
     }
+}
+
+/// The opposite, for one descriptor.
+#[cfg(test)]
+pub(crate) fn stay_open_on_exec(fd: u32) {
+    // SAFETY: F_SETFD only changes a flag of the descriptor, and fails harmlessly when there is none.
+    unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, 0) };
 }
 
 fn mark_each_close_on_exec(first: u32) {

@@ -160,6 +160,12 @@ impl<'a> Writer<'a> {
                 Some(_) => continue,
             };
             let (above, name) = table::split(directory);
+            // As a directory it could be in no layer made of this one.
+            if name.starts_with(WHITEOUT_PREFIX) {
+                return Err(UnpackError::BadWhiteout {
+                    path: directory.into(),
+                });
+            }
             let above =
                 root::open_beneath(self.target, above, DIRECTORY).map_err(fail("open", above))?;
             if is_deleted {

@@ -58,6 +58,11 @@ fn what_must_be_refused_is_refused() {
             |e| matches!(e, UnpackError::BadWhiteout { .. }),
         ),
         (
+            "below a deletion",
+            Layer::default().file("a/.wh.b/c", ""),
+            |e| matches!(e, UnpackError::BadWhiteout { .. }),
+        ),
+        (
             "overlay whiteout",
             Layer::default().raw("x", b'3', "0:0", 0, b""),
             |e| matches!(e, UnpackError::WhiteoutDevice { .. }),

@@ -53,7 +53,7 @@ enum Workload {
     Copy,
     /// Contexts of 20,000 and 100,000 files in which nothing has changed.
     Scan,
-    /// Memory with 1,000,000 files; not part of `--quick`.
+    /// A context of 1,000,000 files; not part of `--quick`.
     Million,
     /// Committing a step's files.
     Commit,

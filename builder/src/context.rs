@@ -47,10 +47,10 @@ pub(crate) enum ContextTree {
 
 impl ContextTree {
     /// For selections.
-    pub(crate) fn tree(&self) -> &dyn SourceTree {
+    pub(crate) fn tree(&self) -> Arc<dyn SourceTree> {
         match self {
-            Self::Directory(tree) => &**tree,
-            Self::Fetched(fetched) => &*fetched.tree,
+            Self::Directory(tree) => Arc::clone(tree) as Arc<dyn SourceTree>,
+            Self::Fetched(fetched) => fetched.shared_tree(),
         }
     }
 

@@ -7,8 +7,7 @@ use rbuild_cache::{ContentDigest, Entry, EntryKind};
 use rbuild_runner::job::{LayerEntry, LayerEntryKind};
 
 use crate::error::StepError;
-use crate::select::Item;
-use crate::tree::TreeEntryKind;
+use crate::tree::{TreeEntry, TreeEntryKind};
 
 /// The runner's digest text.
 pub(crate) fn digest(text: &str) -> Result<Digest, StepError> {
@@ -45,34 +44,30 @@ fn entry_kind(kind: LayerEntryKind) -> EntryKind {
     }
 }
 
-/// A selected entry as the cache digests it; the time never counts.
-pub(crate) fn selection_entry(item: &Item) -> Entry {
-    let kind = match &item.entry.kind {
+/// A selected entry as the cache digests it, by any path; the time never counts.
+pub(crate) fn selection_entry(
+    path: &[u8],
+    entry: TreeEntry,
+    digest: Option<ContentDigest>,
+) -> Entry {
+    let kind = match entry.kind {
         TreeEntryKind::Directory => EntryKind::Directory { is_opaque: false },
         TreeEntryKind::File(size) => EntryKind::File {
-            size: *size,
-            digest: item.digest.unwrap_or(ContentDigest([0; 32])),
+            size,
+            digest: digest.unwrap_or(ContentDigest([0; 32])),
         },
-        TreeEntryKind::Symlink(target) => EntryKind::Symlink {
-            target: target.clone(),
-        },
-        TreeEntryKind::CharDevice(major, minor) => EntryKind::CharDevice {
-            major: *major,
-            minor: *minor,
-        },
-        TreeEntryKind::BlockDevice(major, minor) => EntryKind::BlockDevice {
-            major: *major,
-            minor: *minor,
-        },
+        TreeEntryKind::Symlink(target) => EntryKind::Symlink { target },
+        TreeEntryKind::CharDevice(major, minor) => EntryKind::CharDevice { major, minor },
+        TreeEntryKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major, minor },
         TreeEntryKind::Fifo | TreeEntryKind::Socket => EntryKind::Fifo,
     };
     Entry {
-        path: item.path.clone(),
+        path: path.to_vec(),
         kind,
-        mode: item.entry.mode,
-        uid: item.entry.uid,
-        gid: item.entry.gid,
-        xattrs: item.entry.xattrs.clone(),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        xattrs: entry.xattrs,
         mtime: (0, 0),
     }
 }

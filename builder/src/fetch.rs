@@ -21,6 +21,7 @@ use crate::error::StepError;
 use crate::git::{self, GitSource};
 use crate::keys::InputKey;
 use crate::select::{self, Request, Selected};
+use crate::tree::SourceTree;
 use crate::tree::layered::LayeredTree;
 
 /// Raised when what is made of an archive changes.
@@ -81,7 +82,7 @@ impl Source {
             keeps_parents: false,
             exclude,
         };
-        let mut found = select::select(&*fetched.tree, &request)?;
+        let mut found = select::select(&fetched.shared_tree(), &request)?;
         if let (Some(name), [file]) = (name, &mut found[..]) {
             file.name = name.as_bytes().to_vec();
         }
@@ -158,6 +159,11 @@ impl Fetched {
         })
     }
 
+    /// Its files, for selections.
+    pub(crate) fn shared_tree(&self) -> Arc<dyn SourceTree> {
+        Arc::clone(&self.tree) as Arc<dyn SourceTree>
+    }
+
     /// The layer, as a chain of its own.
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
@@ -204,7 +210,7 @@ impl Fetched {
             keeps_parents: false,
             exclude: &[],
         };
-        let found = select::select(&*self.tree, &request)?;
+        let found = select::select(&self.shared_tree(), &request)?;
         let source = SourceRoot::Chain {
             lowers: self.chain.snapshot_paths(&workspace.store),
             scratch: workspace.scratch("source")?,
@@ -212,7 +218,7 @@ impl Fetched {
         let layer = make_layer(
             workspace,
             vec![source],
-            crate::steps::copy_to_root(&found, false),
+            crate::steps::copy_to_root(&found, false)?,
         )?;
         let record = Record {
             title: format!("{title}: {directory}"),

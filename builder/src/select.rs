@@ -1,16 +1,22 @@
 //! Which files a `COPY`, `ADD` or bind mount means: paths and wildcards resolved inside a [`SourceTree`].
 //!
 //! The result names physical paths only (every symlink followed here, inside the root), so that whoever copies
-//! them need not follow any. The same selection gives the step's input digest and the list of what is copied.
+//! them need not follow any. The same selection gives the step's input digest and the list of what is copied: the
+//! digest at once, the list when it is asked for, which a cached step never does. It is never held as a whole.
 
+mod digest;
 mod pattern_walk;
 mod resolve;
 
-use rbuild_cache::{ContentDigest, Entry, KeyEncoder, SelectionDigest};
+use std::sync::Arc;
+
+use rbuild_cache::{ContentDigest, KeyEncoder};
 use rbuild_frontend::glob::{self, GlobError};
 use rbuild_frontend::pattern::{PatternError, PatternList};
 
 use crate::tree::{SourceTree, TreeEntry, TreeEntryKind, TreeError, display, join};
+use digest::Digesting;
+use pattern_walk::{Filter, Met, Visit};
 
 /// Why a selection failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +87,17 @@ pub(crate) struct Selected {
 pub(crate) enum SelectedContent {
     /// Anything but a directory.
     File(Item),
-    /// What a directory holds, parents before children, in byte order.
-    Directory(Vec<Item>),
+    /// What a directory holds.
+    Directory(SelectedDirectory),
+}
+
+/// What a directory holds, as far as it is wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectedDirectory {
+    tree: Arc<dyn SourceTree>,
+    filter: Arc<Filter>,
+    /// Of all that is wanted, names and contents.
+    digest: ContentDigest,
 }
 
 /// One entry that is copied.
@@ -98,9 +113,10 @@ pub(crate) struct Item {
 
 /// Finds what `request` means. An empty list is a wildcard without a match, which is no error.
 pub(crate) fn select(
-    tree: &dyn SourceTree,
+    shared: &Arc<dyn SourceTree>,
     request: &Request<'_>,
 ) -> Result<Vec<Selected>, SelectError> {
+    let tree = &**shared;
     let exclude = patterns(request.exclude)?;
     let (source, include) = if request.keeps_parents {
         let (root, pattern) = split_pivot(request.source);
@@ -116,6 +132,7 @@ pub(crate) fn select(
     } else {
         (request.source, None)
     };
+    let filter = Arc::new(Filter { include, exclude });
     let mut found = Vec::new();
     for path in resolve::expand_wildcards(tree, source)? {
         let physical = resolve::resolve(tree, &path)?.ok_or_else(|| not_found(tree, source))?;
@@ -123,14 +140,22 @@ pub(crate) fn select(
             .entry(&physical)?
             .ok_or_else(|| not_found(tree, source))?;
         let content = if entry.is_directory() {
-            SelectedContent::Directory(pattern_walk::descend(
-                tree,
-                &physical,
-                include.as_ref(),
-                exclude.as_ref(),
-            )?)
+            let mut digesting = Digesting::new();
+            // With patterns, who knows what will be looked at.
+            if filter.takes_all() {
+                tree.read_ahead(&physical);
+            }
+            pattern_walk::walk(tree, &physical, &filter, &mut digesting)?;
+            SelectedContent::Directory(SelectedDirectory {
+                tree: Arc::clone(shared),
+                filter: Arc::clone(&filter),
+                digest: digesting.finish(),
+            })
         } else {
-            let digest = content_of(tree, &physical, &entry)?;
+            let digest = match entry.kind {
+                TreeEntryKind::File(_) => Some(tree.content(&physical)?),
+                _ => None,
+            };
             SelectedContent::File(Item {
                 path: Vec::new(),
                 entry,
@@ -151,34 +176,85 @@ pub(crate) fn select(
     Ok(found)
 }
 
+impl Selected {
+    /// Lists what is copied: parents before children, the names of a directory in byte order.
+    pub(crate) fn each_item(&self, take: impl FnMut(Item)) -> Result<(), SelectError> {
+        /// Makes items of what a walk meets.
+        struct Items<F>(F);
+        impl<F: FnMut(Item)> Visit for Items<F> {
+            fn enter(&mut self, met: Met<'_>) {
+                self.take(met);
+            }
+
+            fn leave(&mut self) {}
+
+            fn take(&mut self, met: Met<'_>) {
+                (self.0)(Item {
+                    path: met.path.to_vec(),
+                    entry: met.entry,
+                    digest: met.digest,
+                });
+            }
+        }
+        let mut items = Items(take);
+        match &self.content {
+            SelectedContent::File(item) => (items.0)(item.clone()),
+            SelectedContent::Directory(directory) => {
+                let (tree, filter) = (&*directory.tree, &*directory.filter);
+                pattern_walk::walk(tree, &self.path, filter, &mut items)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Digest of everything about a selection that can change what is copied.
 pub(crate) fn digest(found: &[Selected]) -> ContentDigest {
-    let mut key = KeyEncoder::new("selection", 1);
+    let contents = found.iter().map(|selected| match &selected.content {
+        SelectedContent::File(item) => digest::of_item(item.entry.clone(), item.digest),
+        SelectedContent::Directory(directory) => directory.digest,
+    });
+    encode(found, contents)
+}
+
+/// The digest that the selection would have had if files had the contents `read`: those of all its regular files, in the
+/// order of [`Selected::each_item`].
+pub(crate) fn digest_as_read(
+    found: &[Selected],
+    read: &mut dyn Iterator<Item = &[u8; 32]>,
+) -> Result<ContentDigest, SelectError> {
+    let mut contents = Vec::with_capacity(found.len());
     for selected in found {
-        match &selected.content {
+        contents.push(match &selected.content {
             SelectedContent::File(item) => {
-                key.bytes("file", &selected.name);
-                key.bytes("content", &items_digest(std::slice::from_ref(item)).0);
+                let digest = item.digest.and_then(|_| read.next().copied());
+                digest::of_item(item.entry.clone(), digest.map(ContentDigest))
             }
-            SelectedContent::Directory(items) => {
-                key.bytes("directory", &items_digest(items).0);
+            SelectedContent::Directory(directory) => {
+                let mut digesting = Digesting::of_contents(read);
+                let (tree, filter) = (&*directory.tree, &*directory.filter);
+                pattern_walk::walk(tree, &selected.path, filter, &mut digesting)?;
+                digesting.finish()
+            }
+        });
+    }
+    Ok(encode(found, contents.into_iter()))
+}
+
+fn encode(found: &[Selected], contents: impl Iterator<Item = ContentDigest>) -> ContentDigest {
+    let mut key = KeyEncoder::new("selection", 2);
+    for (selected, content) in found.iter().zip(contents) {
+        match &selected.content {
+            SelectedContent::File(_) => {
+                key.bytes("file", &selected.name);
+                key.bytes("content", &content.0);
+            }
+            SelectedContent::Directory(_) => {
+                key.bytes("directory", &content.0);
             }
         }
     }
     ContentDigest(*key.finish().as_bytes())
-}
-
-/// The walk goes directory by directory; the digest is over the byte order of whole paths.
-fn items_digest(items: &[Item]) -> ContentDigest {
-    let mut entries: Vec<Entry> = items.iter().map(crate::convert::selection_entry).collect();
-    entries.sort_unstable_by(|left, right| left.path.cmp(&right.path));
-    let mut selection = SelectionDigest::new();
-    for entry in &entries {
-        selection
-            .add(entry)
-            .expect("paths of one tree are distinct, and sorted just now");
-    }
-    selection.finish()
 }
 
 fn patterns(texts: &[String]) -> Result<Option<PatternList>, SelectError> {
@@ -213,20 +289,12 @@ pub(crate) fn clean(path: &str) -> String {
     parts.join("/")
 }
 
-fn content_of(
-    tree: &dyn SourceTree,
-    path: &[u8],
-    entry: &TreeEntry,
-) -> Result<Option<ContentDigest>, SelectError> {
-    match entry.kind {
-        TreeEntryKind::File(_) => Ok(Some(tree.content(path)?)),
-        _ => Ok(None),
-    }
-}
-
 fn not_found(tree: &dyn SourceTree, path: &str) -> SelectError {
     SelectError::NotFound {
         path: format!("/{}", clean(path)),
         tree: tree.title(),
     }
 }
+
+#[cfg(test)]
+mod tests;

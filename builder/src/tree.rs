@@ -8,8 +8,6 @@ pub(crate) mod directory;
 pub(crate) mod layered;
 mod read_ahead;
 
-use std::sync::Arc;
-
 use rbuild_cache::ContentDigest;
 
 /// What a tree knows of one entry.
@@ -73,12 +71,12 @@ pub enum TreeError {
 }
 
 /// A readable tree.
-pub(crate) trait SourceTree: Send + Sync {
+pub(crate) trait SourceTree: Send + Sync + std::fmt::Debug {
     /// The entry at `path`, none when there is none or when it is hidden (ignored). Parents must be directories.
     fn entry(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError>;
 
-    /// Names in a directory, in byte order, without hidden ones.
-    fn names(&self, directory: &[u8]) -> Result<Arc<[Vec<u8>]>, TreeError>;
+    /// What a directory holds, as often as it is asked within a build; nothing when there is none.
+    fn list(&self, directory: &[u8]) -> Result<Box<dyn Listing + '_>, TreeError>;
 
     /// Digest of a regular file's content.
     fn content(&self, path: &[u8]) -> Result<ContentDigest, TreeError>;
@@ -88,6 +86,29 @@ pub(crate) trait SourceTree: Send + Sync {
 
     /// What this tree is called in messages: `the build context`, `stage build`.
     fn title(&self) -> String;
+}
+
+/// What a directory holds, without hidden entries, by position in byte order of the names.
+pub(crate) trait Listing {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The name of an entry.
+    fn name(&self, index: usize) -> &[u8];
+
+    /// Whether it is a directory.
+    fn is_directory(&self, index: usize) -> bool;
+
+    /// All about it.
+    fn entry(&self, index: usize) -> TreeEntry;
+
+    /// Digest of the content of a regular file.
+    fn content(&self, index: usize) -> Result<ContentDigest, TreeError>;
+
+    /// Digest of all entries that are no directories; none where it was not made ahead.
+    fn files_digest(&self) -> Option<ContentDigest> {
+        None
+    }
 }
 
 /// `directory/name`, or `name` in the root.

@@ -1,7 +1,7 @@
 //! The stat cache: digests of files that the kernel says have not changed.
 //!
 //! One file a context root, read whole, replaced by rename; sorted records of a fixed size, so that nothing is
-//! parsed and a look-up is a binary search in the bytes as they were read:
+//! parsed and a look-up is a search in the bytes as they were read, which begins where the last one ended:
 //!
 //! ```text
 //! statcache/<id>  = header record* checksum     <id> is BLAKE3 of the context root's path
@@ -56,7 +56,7 @@ use table::{Record, Table};
 const MAX_AGE: u32 = 16;
 
 /// What the kernel says of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStat {
     /// `st_dev`.
     pub dev: u64,
@@ -68,8 +68,30 @@ pub struct FileStat {
     pub mtime: (i64, u32),
     /// Change time: seconds and nanoseconds.
     pub ctime: (i64, u32),
-    /// Host path, absolute or relative to the context root; asked once a device for the type of its file system.
-    pub path: PathBuf,
+}
+
+/// A record that [`StatCache::find`] found; of that cache only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordIndex(u32);
+
+impl RecordIndex {
+    /// As a number, for who keeps a million of them.
+    pub fn to_number(self) -> u32 {
+        self.0
+    }
+
+    /// What [`to_number`](Self::to_number) gave.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// Where the last look-up ended: files of one directory have inodes that lie together, so the next is near.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Near {
+    index: usize,
+    /// A device whose file system is trusted.
+    trusted: Option<u64>,
 }
 
 /// Why a stat cache could not be saved. Losing one costs time, never a wrong file.
@@ -141,30 +163,63 @@ impl StatCache {
         HashingStart::now()
     }
 
+    /// The record of a file that has not changed since it was saved; none when there is none.
+    ///
+    /// `path` is absolute or relative to the context root; it is asked for the type of the file system of a device that was not
+    /// seen before.
+    pub fn find(&self, stat: &FileStat, path: &Path, near: &mut Near) -> Option<RecordIndex> {
+        let index = self.table.find(stat.dev, stat.ino, near.index)?;
+        near.index = index + 1;
+        if !self.table.fits(index, stat) {
+            return None;
+        }
+        if near.trusted != Some(stat.dev) {
+            if !self.file_system(stat.dev, path).is_trusted() {
+                return None;
+            }
+            near.trusted = Some(stat.dev);
+        }
+        self.table.mark_used(index);
+        u32::try_from(index).ok().map(RecordIndex)
+    }
+
+    /// The digest that a record holds.
+    pub fn digest_of(&self, record: RecordIndex) -> ContentDigest {
+        self.table.record(record.0 as usize).digest
+    }
+
+    /// The size of the file that a record is of.
+    pub fn size_of(&self, record: RecordIndex) -> u64 {
+        self.table.record(record.0 as usize).size
+    }
+
+    /// The digest of a file that was remembered by this process, if it has not changed since: another name of it was hashed.
+    pub fn added(&self, stat: &FileStat) -> Option<ContentDigest> {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = added.get(&(stat.dev, stat.ino))?;
+        record.fits(stat).then_some(record.digest)
+    }
+
     /// The digest of a file that has not changed; none when it has to be hashed.
-    pub fn digest(&self, stat: &FileStat) -> Option<ContentDigest> {
-        let record = match self.table.find(stat.dev, stat.ino) {
-            Some((index, record)) if record.fits(stat) => {
-                self.table.mark_used(index);
-                record
-            }
-            _ => {
-                let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
-                added
-                    .get(&(stat.dev, stat.ino))
-                    .filter(|record| record.fits(stat))?
-                    .clone()
-            }
-        };
-        self.file_system(stat).is_trusted().then_some(record.digest)
+    pub fn digest(&self, stat: &FileStat, path: &Path) -> Option<ContentDigest> {
+        let found = self.find(stat, path, &mut Near::default());
+        found
+            .map(|record| self.digest_of(record))
+            .or_else(|| self.added(stat))
     }
 
     /// Remembers the digest of a file: `hashing` began before its bytes were read, and `stat` is of the very file that was
-    /// read, not of what its path led to at another moment.
+    /// read, not of what its path led to at another moment. `path` as in [`find`](Self::find).
     ///
     /// False when it cannot be trusted later, and so is not remembered.
-    pub fn remember(&self, stat: &FileStat, hashing: HashingStart, digest: ContentDigest) -> bool {
-        let Some(grain) = self.file_system(stat).grain(stat.ctime) else {
+    pub fn remember(
+        &self,
+        stat: &FileStat,
+        path: &Path,
+        hashing: HashingStart,
+        digest: ContentDigest,
+    ) -> bool {
+        let Some(grain) = self.file_system(stat.dev, path).grain(stat.ctime) else {
             return false;
         };
         if !hashing.is_later_than(stat.ctime, grain) {
@@ -175,14 +230,14 @@ impl StatCache {
         true
     }
 
-    /// Writes the cache, if it has changed. The newest of several processes wins.
+    /// Writes the cache, if something was added since it was loaded or saved. The newest of several processes wins.
     ///
     /// Not synced: the checksum tells a torn file, which then counts as missing.
-    pub fn save(self) -> Result<(), StatCacheError> {
-        let added = self
-            .added
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub fn save(&self) -> Result<(), StatCacheError> {
+        let added = {
+            let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *added)
+        };
         if added.is_empty() {
             return Ok(());
         }
@@ -208,22 +263,22 @@ impl StatCache {
         Ok(())
     }
 
-    fn file_system(&self, stat: &FileStat) -> FileSystem {
+    fn file_system(&self, dev: u64, path: &Path) -> FileSystem {
         let known = self
             .file_systems
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = known.get(&stat.dev) {
+        if let Some(found) = known.get(&dev) {
             return *found;
         }
         drop(known);
-        let found = FileSystem::of(&self.context_root.join(&stat.path), stat.dev);
+        let found = FileSystem::of(&self.context_root.join(path), dev);
         if found.is_trusted() {
             let mut known = self
                 .file_systems
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            known.insert(stat.dev, found);
+            known.insert(dev, found);
         }
         found
     }

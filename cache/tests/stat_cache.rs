@@ -19,7 +19,6 @@ fn stat(path: &Path) -> FileStat {
         size: metadata.len(),
         mtime: (metadata.mtime(), metadata.mtime_nsec().try_into().unwrap()),
         ctime: (metadata.ctime(), metadata.ctime_nsec().try_into().unwrap()),
-        path: path.to_owned(),
     }
 }
 
@@ -30,7 +29,7 @@ fn remember(cache: &StatCache, path: &Path) -> ContentDigest {
         let hashing = cache.hashing_starts();
         let seen = stat(path);
         let digest = ContentDigest::of_bytes(&std::fs::read(path).unwrap());
-        if cache.remember(&seen, hashing, digest) {
+        if cache.remember(&seen, path, hashing, digest) {
             return digest;
         }
         assert!(
@@ -87,10 +86,10 @@ fn digest_survives_until_the_file_changes() {
         let path = context.path().join("file");
         std::fs::write(&path, "one").unwrap();
         let cache = StatCache::load(&store, context.path());
-        assert_eq!(cache.digest(&stat(&path)), None);
+        assert_eq!(cache.digest(&stat(&path), &path), None);
         let digest = remember(&cache, &path);
         assert_eq!(
-            cache.digest(&stat(&path)),
+            cache.digest(&stat(&path), &path),
             Some(digest),
             "{case}: before it is saved"
         );
@@ -98,15 +97,15 @@ fn digest_survives_until_the_file_changes() {
 
         let cache = StatCache::load(&store, context.path());
         assert_eq!(
-            cache.digest(&stat(&path)),
+            cache.digest(&stat(&path), &path),
             Some(digest),
             "{case}: from the file"
         );
         change(&path);
-        assert_eq!(cache.digest(&stat(&path)), None, "{case}");
+        assert_eq!(cache.digest(&stat(&path), &path), None, "{case}");
         let elsewhere = tempfile::tempdir().unwrap();
         assert_eq!(
-            StatCache::load(&store, elsewhere.path()).digest(&stat(&path)),
+            StatCache::load(&store, elsewhere.path()).digest(&stat(&path), &path),
             None,
             "one cache a context"
         );
@@ -122,8 +121,8 @@ fn file_that_has_just_changed_is_not_remembered() {
     let cache = StatCache::load(&store, context.path());
     let start = cache.hashing_starts();
     std::fs::write(&path, "one").unwrap();
-    assert!(!cache.remember(&stat(&path), start, ContentDigest::of_bytes(b"one")));
-    assert_eq!(cache.digest(&stat(&path)), None);
+    assert!(!cache.remember(&stat(&path), &path, start, ContentDigest::of_bytes(b"one")));
+    assert_eq!(cache.digest(&stat(&path), &path), None);
 }
 
 #[test]
@@ -131,9 +130,10 @@ fn file_of_an_unknown_file_system_is_never_remembered() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let cache = StatCache::load(&store, Path::new("/proc"));
-    let version = stat(Path::new("/proc/version"));
+    let path = Path::new("/proc/version");
     assert!(!cache.remember(
-        &version,
+        &stat(path),
+        path,
         cache.hashing_starts(),
         ContentDigest::of_bytes(b"")
     ));
@@ -151,7 +151,7 @@ fn unchanged_cache_is_not_written() {
     cache.save().unwrap();
     let before = fixture.listing();
     let cache = StatCache::load(&store, context.path());
-    assert_eq!(cache.digest(&stat(&path)), Some(digest));
+    assert_eq!(cache.digest(&stat(&path), &path), Some(digest));
     cache.save().unwrap();
     assert_eq!(fixture.listing(), before);
 }

@@ -6,10 +6,11 @@
 //! asked of the file, so that an ignored directory costs nothing.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::vec::IntoIter;
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{Mode, OFlags, RawDir, RawDirEntry};
 use rustix::io::Errno;
 
 use crate::metadata::{FileKind, Metadata};
@@ -18,6 +19,9 @@ use crate::xattr::{self, Xattr};
 
 /// Open directories of one walk. Well below the usual limit of 1024 fds a process, deep enough for real trees.
 const MAX_OPEN: usize = 96;
+
+/// What one call of a [`DirectoryReader`] for names may fill: some 2,000 of them.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// What a filter says about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,28 +86,67 @@ impl Entry<'_> {
     }
 }
 
-/// An entry of [`list_directory`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryEntry {
-    /// Name.
-    pub name: Vec<u8>,
-    /// What `stat` says; of a symlink itself.
-    pub metadata: Metadata,
+/// Reads directories one after another, with the same memory for all of them.
+#[derive(Debug, Default)]
+pub struct DirectoryReader {
+    /// What the kernel writes names into.
+    buffer: Vec<u8>,
+    /// Names of one directory, one after another.
+    names: Vec<u8>,
+    /// Where they are in `names`.
+    places: Vec<Range<usize>>,
 }
 
-/// The entries of the directory at `path` inside `root` (symlinks in `path` are followed inside), in byte order.
-pub fn list_directory(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<DirectoryEntry>, FileError> {
-    let directory = root::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let mut entries = Vec::new();
-    for (name, _) in read_names(directory.as_fd()).map_err(FileError::at("read", path))? {
-        match Metadata::of_name(directory.as_fd(), &name) {
-            Ok(metadata) => entries.push(DirectoryEntry { name, metadata }),
-            Err(Errno::NOENT) => {} // removed meanwhile
-            Err(errno) => return Err(FileError::at("stat", &name)(errno)),
+impl DirectoryReader {
+    /// Calls `visit` with the entries of the directory at `path` inside `root` (symlinks in `path` are followed inside), in
+    /// byte order of their names. Their paths begin with `path`.
+    pub fn read<E: From<FileError>>(
+        &mut self,
+        root: BorrowedFd<'_>,
+        path: &[u8],
+        mut visit: impl FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let directory = root::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.names.clear();
+        self.places.clear();
+        self.buffer.clear();
+        // Once: a directory of a few files must not pay for one of a million.
+        self.buffer.reserve(READ_BUFFER);
+        let (names, places) = (&mut self.names, &mut self.places);
+        each_name(
+            directory.as_fd(),
+            self.buffer.spare_capacity_mut(),
+            |entry| {
+                let start = names.len();
+                names.extend_from_slice(entry.file_name().to_bytes());
+                places.push(start..names.len());
+            },
+        )
+        .map_err(FileError::at("read", path))?;
+        places.sort_unstable_by(|left, right| {
+            names[left.start..left.end].cmp(&names[right.start..right.end])
+        });
+        let mut child = path.to_vec();
+        if !child.is_empty() {
+            child.push(b'/');
         }
+        let name_start = child.len();
+        for place in places {
+            child.truncate(name_start);
+            child.extend_from_slice(&names[place.start..place.end]);
+            match Metadata::of_name(directory.as_fd(), &child[name_start..]) {
+                Ok(metadata) => visit(&Entry {
+                    directory: directory.as_fd(),
+                    path: &child,
+                    name_start,
+                    metadata,
+                })?,
+                Err(Errno::NOENT) => {} // removed meanwhile
+                Err(errno) => return Err(FileError::at("stat", &child)(errno).into()),
+            }
+        }
+        Ok(())
     }
-    entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
-    Ok(entries)
 }
 
 /// Walks everything beneath `directory` (itself not included). `filter` is asked first, in the same order; `visit`
@@ -247,16 +290,28 @@ pub(crate) type Name = (Vec<u8>, Option<FileKind>);
 /// Names in a directory with the type where the file system tells it, in no order.
 pub(crate) fn read_names(directory: BorrowedFd<'_>) -> Result<Vec<Name>, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-    let mut reader = RawDir::new(directory, &mut buffer);
     let mut names = Vec::new();
+    each_name(directory, &mut buffer, |entry| {
+        let name = entry.file_name().to_bytes().to_vec();
+        names.push((name, FileKind::from_type(entry.file_type())));
+    })?;
+    Ok(names)
+}
+
+/// Calls `take` with what is in a directory, but for `.` and `..`, in no order.
+fn each_name(
+    directory: BorrowedFd<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+    mut take: impl FnMut(&RawDirEntry<'_>),
+) -> Result<(), Errno> {
+    let mut reader = RawDir::new(directory, buffer);
     while let Some(entry) = reader.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push((name.to_vec(), FileKind::from_type(entry.file_type())));
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            take(&entry);
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rbuild_frontend::graph::{
 };
 
 use crate::keys::{InputKey, Settings};
-use crate::select::{Selected, SelectedContent};
+use crate::select::{SelectError, Selected};
 use crate::solve::{Reading, sources};
 
 /// The line as it is spelt.
@@ -382,25 +382,24 @@ pub(crate) fn list_digest(selected: &[Selected], key: &InputKey) -> Option<Conte
 }
 
 /// The entries of a file list, in byte order of their paths in what they are read from.
-pub(crate) fn listed_entries(selected: &[Selected]) -> Vec<Entry> {
+pub(crate) fn listed_entries(selected: &[Selected]) -> Result<Vec<Entry>, SelectError> {
     let mut entries = Vec::new();
     for one in selected {
-        let items = match &one.content {
-            SelectedContent::File(item) => std::slice::from_ref(item),
-            SelectedContent::Directory(items) => items.as_slice(),
-        };
-        for item in items {
-            let mut entry = crate::convert::selection_entry(item);
-            entry.path = match (one.path.is_empty(), item.path.is_empty()) {
-                (true, _) => item.path.clone(),
+        one.each_item(|item| {
+            let path = match (one.path.is_empty(), item.path.is_empty()) {
+                (true, _) => item.path,
                 (false, true) => one.path.clone(),
                 (false, false) => [&one.path[..], b"/", &item.path].concat(),
             };
-            entries.push(entry);
-        }
+            entries.push(crate::convert::selection_entry(
+                &path,
+                item.entry,
+                item.digest,
+            ));
+        })?;
     }
     entries.sort_unstable_by(|left, right| left.path.cmp(&right.path));
-    entries
+    Ok(entries)
 }
 
 /// A digest as a part's value has it.

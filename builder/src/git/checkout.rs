@@ -14,8 +14,8 @@ use crate::build::Workspace;
 use crate::error::StepError;
 use crate::fetch::{Fetched, Record};
 use crate::select::{self, Request};
-use crate::tree::TreeError;
 use crate::tree::directory::DirectoryTree;
+use crate::tree::{SourceTree, TreeError};
 
 /// `.git` of the repository and of its submodules.
 const GIT_DIRECTORIES: &str = "**/.git";
@@ -171,7 +171,12 @@ fn keep(
         })?;
     }
     let title = source.title();
-    let tree = DirectoryTree::open(&root, IgnoreMatcher::default(), title.clone(), None)?;
+    let tree: Arc<dyn SourceTree> = Arc::new(DirectoryTree::open(
+        &root,
+        IgnoreMatcher::default(),
+        title.clone(),
+        None,
+    )?);
     let exclude = if source.has_git_dir() {
         Vec::new()
     } else {
@@ -183,7 +188,7 @@ fn keep(
         exclude: &exclude,
     };
     let found = select::select(&tree, &request)?;
-    let operations = crate::steps::copy_to_root(&found, true);
+    let operations = crate::steps::copy_to_root(&found, true)?;
     let sources = vec![SourceRoot::Directory(root)];
     let layer = crate::fetch::make_layer(workspace, sources, operations)?;
     // The clone is of no more use, and may be large.

@@ -2,86 +2,152 @@
 //!
 //! Not recursive: how deep a tree is, is up to whoever made the image.
 
-use std::sync::Arc;
-
+use rbuild_cache::ContentDigest;
 use rbuild_frontend::pattern::{ParentMatch, PatternList};
 
-use super::{Item, SelectError, SourceTree, content_of};
+use super::{SelectError, SourceTree};
+use crate::tree::{Listing, TreeEntry, TreeEntryKind};
 
-/// Lists everything below `directory` that is wanted. A directory that is not wanted itself but holds something
-/// that is stands in the list as implied, just before it.
-pub(super) fn descend(
-    tree: &dyn SourceTree,
-    directory: &[u8],
-    include: Option<&PatternList>,
-    exclude: Option<&PatternList>,
-) -> Result<Vec<Item>, SelectError> {
-    // With patterns, who knows what will be looked at.
-    if include.is_none() && exclude.is_none() {
-        tree.read_ahead(directory);
-    }
-    let mut walk = Walk {
-        tree,
-        include,
-        exclude,
-        items: Vec::new(),
-        implied: Vec::new(),
-    };
-    walk.all(directory)?;
-    Ok(walk.items)
+/// What of a directory is wanted.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// `--parents`
+    pub(super) include: Option<PatternList>,
+    /// `--exclude`
+    pub(super) exclude: Option<PatternList>,
 }
 
-struct Walk<'walk> {
+impl Filter {
+    /// Whether everything is wanted.
+    pub(super) fn takes_all(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+}
+
+/// An entry that a walk meets.
+#[derive(Clone, Debug)]
+pub(super) struct Met<'walk> {
+    /// Path relative to where the walk began.
+    pub(super) path: &'walk [u8],
+    /// What it is.
+    pub(super) entry: TreeEntry,
+    /// Content of a regular file.
+    pub(super) digest: Option<ContentDigest>,
+}
+
+impl<'walk> Met<'walk> {
+    /// Last component of its path.
+    pub(super) fn name(&self) -> &'walk [u8] {
+        let slash = self.path.iter().rposition(|&byte| byte == b'/');
+        &self.path[slash.map_or(0, |slash| slash + 1)..]
+    }
+}
+
+/// What is done with the entries of a walk. They come directory by directory, the names of each in byte order.
+pub(super) trait Visit {
+    /// A directory; what it holds follows.
+    fn enter(&mut self, met: Met<'_>);
+
+    /// That was all of the directory entered last.
+    fn leave(&mut self);
+
+    /// Anything but a directory.
+    fn take(&mut self, met: Met<'_>);
+
+    /// The digest of all entries of a directory that are no directories, before its first entry. True when that is enough:
+    /// they do not follow then.
+    fn take_files(&mut self, _digest: ContentDigest) -> bool {
+        false
+    }
+}
+
+/// Walks through everything below `directory` that is wanted. A directory that is not wanted itself but holds something
+/// that is gets entered all the same.
+pub(super) fn walk(
+    tree: &dyn SourceTree,
+    directory: &[u8],
+    filter: &Filter,
+    visit: &mut impl Visit,
+) -> Result<(), SelectError> {
+    let mut walk = Walk {
+        tree,
+        filter,
+        visit,
+        implied: Vec::new(),
+    };
+    walk.all(directory)
+}
+
+struct Walk<'walk, V> {
     tree: &'walk dyn SourceTree,
-    include: Option<&'walk PatternList>,
-    exclude: Option<&'walk PatternList>,
-    items: Vec<Item>,
-    /// Directories on the way down that are not in `items` yet.
-    implied: Vec<Item>,
+    filter: &'walk Filter,
+    visit: &'walk mut V,
+    /// Directories on the way down that were not entered yet, by path: nothing that is wanted was met in them.
+    implied: Vec<(Vec<u8>, TreeEntry)>,
 }
 
 /// A directory on the way down.
-struct Level {
-    names: Arc<[Vec<u8>]>,
-    /// Index of the next name to look at.
+struct Level<'walk> {
+    listing: Box<dyn Listing + 'walk>,
+    /// Index of the next entry to look at.
     next: usize,
+    /// What is no directory was taken as a whole.
+    is_digested: bool,
     /// Lengths of this directory's path in the tree, and of that relative to where the walk began.
     physical: usize,
     relative: usize,
     include: ParentMatch,
     exclude: ParentMatch,
-    /// How many directories were implied before this one.
-    implied: usize,
 }
 
-impl Walk<'_> {
+impl<'walk, V: Visit> Walk<'walk, V> {
     fn all(&mut self, directory: &[u8]) -> Result<(), SelectError> {
         let (mut physical, mut relative) = (directory.to_vec(), Vec::new());
-        let mut levels = vec![Level {
-            names: self.tree.names(directory)?,
-            next: 0,
-            physical: physical.len(),
-            relative: 0,
-            include: ParentMatch::default(),
-            exclude: ParentMatch::default(),
-            implied: 0,
-        }];
+        let matches = (ParentMatch::default(), ParentMatch::default());
+        let mut levels = vec![self.open(&physical, &relative, matches)?];
         while let Some(level) = levels.last_mut() {
             physical.truncate(level.physical);
             relative.truncate(level.relative);
             let index = level.next;
             level.next += 1;
-            let Some(name) = level.names.get(index) else {
-                self.implied.truncate(level.implied);
+            if index >= level.listing.count() {
                 levels.pop();
+                let is_top = levels.is_empty();
+                if !is_top && self.implied.pop().is_none() {
+                    self.visit.leave();
+                }
                 continue;
-            };
+            }
+            if level.is_digested && !level.listing.is_directory(index) {
+                continue;
+            }
+            let name = level.listing.name(index);
             push(&mut physical, name);
             push(&mut relative, name);
-            let below = self.entry(&physical, &relative, level)?;
+            let below = self.entry(&physical, &relative, level, index)?;
             levels.extend(below);
         }
         Ok(())
+    }
+
+    /// Goes into a directory that the visitor has entered, or does not know of yet.
+    fn open(
+        &mut self,
+        physical: &[u8],
+        relative: &[u8],
+        (include, exclude): (ParentMatch, ParentMatch),
+    ) -> Result<Level<'walk>, SelectError> {
+        let listing = self.tree.list(physical)?;
+        let digest = listing.files_digest().filter(|_| self.filter.takes_all());
+        Ok(Level {
+            is_digested: digest.is_some_and(|digest| self.visit.take_files(digest)),
+            listing,
+            next: 0,
+            physical: physical.len(),
+            relative: relative.len(),
+            include,
+            exclude,
+        })
     }
 
     /// Takes an entry if it is wanted; the level below it when it is a directory to be entered.
@@ -89,19 +155,24 @@ impl Walk<'_> {
         &mut self,
         physical: &[u8],
         relative: &[u8],
-        level: &Level,
-    ) -> Result<Option<Level>, SelectError> {
-        let (is_included, include) = test(self.include, relative, &level.include, true);
-        let (is_excluded, exclude) = test(self.exclude, relative, &level.exclude, false);
-        let Some(entry) = self.tree.entry(physical)? else {
-            return Ok(None);
-        };
+        level: &Level<'_>,
+        index: usize,
+    ) -> Result<Option<Level<'walk>>, SelectError> {
+        let Filter { include, exclude } = self.filter;
+        let (is_included, include) = test(include.as_ref(), relative, &level.include, true);
+        let exceptions = exclude.as_ref().is_some_and(PatternList::has_exceptions);
+        let (is_excluded, exclude) = test(exclude.as_ref(), relative, &level.exclude, false);
         let is_wanted = is_included && !is_excluded;
-        if !entry.is_directory() {
+        if !level.listing.is_directory(index) {
             if is_wanted {
-                let digest = content_of(self.tree, physical, &entry)?;
-                self.emit(Item {
-                    path: relative.to_vec(),
+                let entry = level.listing.entry(index);
+                let digest = match entry.kind {
+                    TreeEntryKind::File(_) => Some(level.listing.content(index)?),
+                    _ => None,
+                };
+                self.enter_implied();
+                self.visit.take(Met {
+                    path: relative,
                     entry,
                     digest,
                 });
@@ -109,34 +180,25 @@ impl Walk<'_> {
             return Ok(None);
         }
         // An excluded directory is entered only when a later `!` pattern could bring something back.
-        if is_excluded && !self.exclude.is_some_and(PatternList::has_exceptions) {
+        if is_excluded && !exceptions {
             return Ok(None);
         }
-        let item = Item {
-            path: relative.to_vec(),
-            entry,
-            digest: None,
-        };
-        let implied = self.implied.len();
+        self.implied
+            .push((relative.to_vec(), level.listing.entry(index)));
         if is_wanted {
-            self.emit(item);
-        } else {
-            self.implied.push(item);
+            self.enter_implied();
         }
-        Ok(Some(Level {
-            names: self.tree.names(physical)?,
-            next: 0,
-            physical: physical.len(),
-            relative: relative.len(),
-            include,
-            exclude,
-            implied,
-        }))
+        self.open(physical, relative, (include, exclude)).map(Some)
     }
 
-    fn emit(&mut self, item: Item) {
-        self.items.append(&mut self.implied);
-        self.items.push(item);
+    fn enter_implied(&mut self) {
+        for (path, entry) in self.implied.drain(..) {
+            self.visit.enter(Met {
+                path: &path,
+                entry,
+                digest: None,
+            });
+        }
     }
 }
 

@@ -75,13 +75,13 @@ pub(super) fn expand_wildcards(
             {
                 continue;
             }
-            for name in tree
-                .names(directory)?
-                .iter()
-                .filter(|name| component.is_match(name))
-            {
-                next.push(join(directory, name));
-            }
+            let listing = tree.list(directory)?;
+            let names = (0..listing.count()).map(|index| listing.name(index));
+            next.extend(
+                names
+                    .filter(|name| component.is_match(name))
+                    .map(|name| join(directory, name)),
+            );
         }
         level = next;
     }

@@ -99,13 +99,13 @@ impl Solver {
             return;
         };
         let store = &self.workspace.store;
-        let kept = store.has_file_list(&digest).and_then(|is_kept| {
-            if is_kept {
-                return Ok(());
+        let keep = || -> Result<(), Box<dyn std::error::Error>> {
+            if !store.has_file_list(&digest)? {
+                store.put_file_list(&digest, &parts::listed_entries(selected)?)?;
             }
-            store.put_file_list(&digest, &parts::listed_entries(selected))
-        });
-        if let Err(error) = kept {
+            Ok(())
+        };
+        if let Err(error) = keep() {
             tracing::warn!(%error, "the next build can't name the files that changed");
         }
     }

@@ -267,7 +267,7 @@ fn select_all(graph: &Graph, workspace: &Workspace) -> Result<Vec<Prepared>, Bui
                         .of(input)
                         .map_err(|error| failed(StepError::Context(error)))?
                         .ok_or_else(|| failed(StepError::Internal("not a context")))?;
-                    let found = select::select(context.tree(), &request);
+                    let found = select::select(&context.tree(), &request);
                     Reading::Context(
                         found.map_err(|error| failed(workspace.contexts.explain(input, error)))?,
                     )
@@ -336,13 +336,13 @@ pub(super) fn resolve(
         };
         let Some(request) = request else { continue };
         let chain = &results[other].chain;
-        let found = if chain.0.is_empty() {
-            let tree = LayeredTree::load(&workspace.store, chain, stage_title(graph, *other))?;
-            select::select(&tree, &request)?
+        let tree: Arc<dyn SourceTree> = if chain.0.is_empty() {
+            let title = stage_title(graph, *other);
+            Arc::new(LayeredTree::load(&workspace.store, chain, title)?)
         } else {
-            let tree = workspace.layered_tree(chain, || stage_title(graph, *other))?;
-            select::select(&*tree as &dyn SourceTree, &request)?
+            workspace.layered_tree(chain, || stage_title(graph, *other))?
         };
+        let found = select::select(&tree, &request)?;
         let key = InputKey::Content(select::digest(&found));
         resolved.push((Reading::Context(found), key));
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rbuild_cache::{Chain, ContentDigest};
+use rbuild_cache::Chain;
 use rbuild_frontend::chmod::ModeChange;
 use rbuild_frontend::graph::{Copy, CopySource, Input, Unpack};
 use rbuild_runner::job::{
@@ -14,7 +14,7 @@ use super::StepJob;
 use crate::context::ContextTree;
 use crate::error::StepError;
 use crate::keys::InputKey;
-use crate::select::{self, Item, Selected, SelectedContent};
+use crate::select::{self, Item, SelectError, Selected, SelectedContent};
 use crate::solve::Reading;
 use crate::tree::TreeEntryKind;
 
@@ -49,63 +49,57 @@ impl CopyPlan {
         &self,
         copied: &[[u8; 32]],
     ) -> Result<Option<Vec<InputKey>>, StepError> {
-        let mut digests = copied.iter();
-        let mut is_changed = false;
-        let mut inputs = Vec::new();
-        for reading in &self.readings {
-            let (found, key) = match reading {
-                Reading::Context(found) => (found, None),
-                Reading::Fetched { found, key, .. } => (found, Some(key)),
-                _ => {
-                    inputs.push(InputKey::Nothing);
-                    continue;
-                }
-            };
-            let mut found = found.clone();
-            for item in found.iter_mut().flat_map(items_mut) {
-                if !matches!(item.entry.kind, TreeEntryKind::File(_)) {
-                    continue;
-                }
-                let Some(read) = digests.next() else { continue };
-                if item.digest != Some(ContentDigest(*read)) {
-                    is_changed = true;
-                    item.digest = Some(ContentDigest(*read));
-                }
-            }
-            inputs.push(match key {
-                Some(key) => key.clone(),
-                None => InputKey::Content(select::digest(&found)),
-            });
+        let selected = self.readings.iter().filter_map(selected_of);
+        if is_as_selected(selected.flatten(), copied)? {
+            return Ok(None);
         }
-        if is_changed
-            && self
-                .sources
-                .iter()
-                .any(|source| matches!(source, SourceRoot::Chain { .. }))
+        if self
+            .sources
+            .iter()
+            .any(|source| matches!(source, SourceRoot::Chain { .. }))
         {
             return Err(StepError::DamagedSnapshot);
         }
-        Ok(is_changed.then_some(inputs))
+        let mut copied = copied.iter();
+        let mut inputs = Vec::new();
+        for reading in &self.readings {
+            let Some(found) = selected_of(reading) else {
+                inputs.push(InputKey::Nothing);
+                continue;
+            };
+            let content = select::digest_as_read(found, &mut copied)?;
+            inputs.push(match reading {
+                Reading::Fetched { key, .. } => key.clone(),
+                _ => InputKey::Content(content),
+            });
+        }
+        Ok(Some(inputs))
+    }
+}
+
+fn selected_of(reading: &Reading) -> Option<&[Selected]> {
+    match reading {
+        Reading::Context(found) | Reading::Fetched { found, .. } => Some(found),
+        _ => None,
     }
 }
 
 /// Whether the files that were copied are those that were selected; `copied` as in [`CopyPlan::inputs_if_changed`].
-pub(super) fn is_as_selected(found: &[Selected], copied: &[[u8; 32]]) -> bool {
-    let items = found.iter().flat_map(|selected| match &selected.content {
-        SelectedContent::File(item) => std::slice::from_ref(item),
-        SelectedContent::Directory(items) => items.as_slice(),
-    });
-    let files = items.filter(|item| matches!(item.entry.kind, TreeEntryKind::File(_)));
-    files
-        .map(|item| item.digest.as_ref().map(|digest| &digest.0))
-        .eq(copied.iter().map(Some))
-}
-
-fn items_mut(selected: &mut Selected) -> &mut [Item] {
-    match &mut selected.content {
-        SelectedContent::File(item) => std::slice::from_mut(item),
-        SelectedContent::Directory(items) => items,
+pub(super) fn is_as_selected<'found>(
+    found: impl IntoIterator<Item = &'found Selected>,
+    copied: &[[u8; 32]],
+) -> Result<bool, SelectError> {
+    let mut copied = copied.iter();
+    let mut is_equal = true;
+    for selected in found {
+        selected.each_item(|item| {
+            if matches!(item.entry.kind, TreeEntryKind::File(_)) {
+                let digest = item.digest.as_ref().map(|digest| &digest.0);
+                is_equal &= digest == copied.next();
+            }
+        })?;
     }
+    Ok(is_equal && copied.next().is_none())
 }
 
 /// Plans a whole instruction.
@@ -131,7 +125,7 @@ pub(super) fn plan(job: &StepJob, copy: &Copy) -> Result<CopyPlan, StepError> {
                 let index = roots.add(job, &mut plan.sources, origin)?;
                 let unpacks = copy.unpack == Unpack::Always;
                 for selected in found {
-                    let selection = selection(copy, selected, false);
+                    let selection = selection(copy, selected, false)?;
                     plan.operations
                         .push(operation(copy, index, selection, unpacks));
                 }
@@ -142,7 +136,7 @@ pub(super) fn plan(job: &StepJob, copy: &Copy) -> Result<CopyPlan, StepError> {
                 let index = roots.add(job, &mut plan.sources, origin)?;
                 let unpacks = copy.unpack != Unpack::Never;
                 for selected in found {
-                    let selection = selection(copy, selected, is_foreign);
+                    let selection = selection(copy, selected, is_foreign)?;
                     plan.operations
                         .push(operation(copy, index, selection, unpacks));
                 }
@@ -172,32 +166,48 @@ fn operation(copy: &Copy, source: usize, selection: Selection, unpacks: bool) ->
 }
 
 /// Files of a context are root's, whoever owns them on this machine.
-fn selection(copy: &Copy, selected: &Selected, is_foreign: bool) -> Selection {
-    let entry = |item: &Item| SelectedEntry {
-        expected: Some(expected(item)),
-        path: item.path.clone(),
-        mode: match item.entry.kind {
-            TreeEntryKind::Symlink(_) => None,
-            _ => changed(
-                copy.mode.as_ref(),
-                item.entry.mode,
-                item.entry.is_directory(),
-            ),
-        },
-        ids: is_foreign.then_some((0, 0)),
+fn selection(copy: &Copy, selected: &Selected, is_foreign: bool) -> Result<Selection, SelectError> {
+    let mode_of = |item: &Item| match item.entry.kind {
+        TreeEntryKind::Symlink(_) => None,
+        _ => changed(
+            copy.mode.as_ref(),
+            item.entry.mode,
+            item.entry.is_directory(),
+        ),
     };
-    match &selected.content {
-        SelectedContent::File(item) => Selection::File {
-            path: selected.path.clone(),
+    selection_with(selected, is_foreign, mode_of)
+}
+
+fn selection_with(
+    selected: &Selected,
+    is_foreign: bool,
+    mode_of: impl Fn(&Item) -> Option<u32>,
+) -> Result<Selection, SelectError> {
+    let mut entries = Vec::new();
+    selected.each_item(|item| {
+        entries.push(SelectedEntry {
+            expected: Some(expected(&item)),
+            mode: mode_of(&item),
+            path: item.path,
+            ids: is_foreign.then_some((0, 0)),
+        });
+    })?;
+    let path = selected.path.clone();
+    Ok(match (&selected.content, entries.pop()) {
+        (SelectedContent::File(_), Some(entry)) => Selection::File {
+            path,
             name: selected.name.clone(),
-            entry: entry(item),
+            entry,
         },
-        SelectedContent::Directory(items) => Selection::Directory {
-            path: selected.path.clone(),
-            entries: items.iter().map(entry).collect(),
+        (_, last) => Selection::Directory {
+            path,
+            entries: {
+                entries.extend(last);
+                entries
+            },
             keeps_root_mtime: true,
         },
-    }
+    })
 }
 
 fn expected(item: &Item) -> Expected {
@@ -274,49 +284,39 @@ impl Roots {
 }
 
 /// A selection as a plain copy to the root of a new layer. With `is_foreign` everything is root's.
-pub(crate) fn copy_to_root(found: &[Selected], is_foreign: bool) -> Vec<FileOperation> {
+pub(crate) fn copy_to_root(
+    found: &[Selected],
+    is_foreign: bool,
+) -> Result<Vec<FileOperation>, SelectError> {
     mirror_to(found, is_foreign, b"/")
 }
 
 /// A selection as a plain copy to the root of an empty tree: what a bind mount of a context shows.
 ///
 /// With `is_foreign` everything is root's.
-pub(super) fn mirror(found: &[Selected], is_foreign: bool) -> Vec<FileOperation> {
+pub(super) fn mirror(
+    found: &[Selected],
+    is_foreign: bool,
+) -> Result<Vec<FileOperation>, SelectError> {
     mirror_to(found, is_foreign, &[b"/", MIRROR_NAME].concat())
 }
 
-fn mirror_to(found: &[Selected], is_foreign: bool, destination: &[u8]) -> Vec<FileOperation> {
-    let keep = |item: &Item| SelectedEntry {
-        expected: Some(expected(item)),
-        path: item.path.clone(),
-        mode: None,
-        ids: is_foreign.then_some((0, 0)),
+fn mirror_to(
+    found: &[Selected],
+    is_foreign: bool,
+    destination: &[u8],
+) -> Result<Vec<FileOperation>, SelectError> {
+    let operation = |selected| {
+        Ok(FileOperation::Copy(CopyOperation {
+            source: 0,
+            selection: selection_with(selected, is_foreign, |_| None)?,
+            destination: destination.to_vec(),
+            owner: None,
+            parent_mode: PARENT_MODE,
+            unpacks: false,
+        }))
     };
-    found
-        .iter()
-        .map(|selected| {
-            let selection = match &selected.content {
-                SelectedContent::File(item) => Selection::File {
-                    path: selected.path.clone(),
-                    name: selected.name.clone(),
-                    entry: keep(item),
-                },
-                SelectedContent::Directory(items) => Selection::Directory {
-                    path: selected.path.clone(),
-                    entries: items.iter().map(keep).collect(),
-                    keeps_root_mtime: true,
-                },
-            };
-            FileOperation::Copy(CopyOperation {
-                source: 0,
-                selection,
-                destination: destination.to_vec(),
-                owner: None,
-                parent_mode: PARENT_MODE,
-                unpacks: false,
-            })
-        })
-        .collect()
+    found.iter().map(operation).collect()
 }
 
 /// Name of what [`mirror`] makes.

@@ -181,10 +181,10 @@ pub(super) fn mirror(
             scratch: scratch.clone(),
         },
         sources: vec![origin.source_root(job)?],
-        operations: copy::mirror(found, is_foreign),
+        operations: copy::mirror(found, is_foreign)?,
     };
     let outcome = workspace.change_files(request)?;
-    if !copy::is_as_selected(found, &outcome.copied) {
+    if !copy::is_as_selected(found, &outcome.copied)? {
         // Files of a context may change while a build reads them; what lies in the store may not.
         return Err(if is_foreign {
             StepError::ContextChanged

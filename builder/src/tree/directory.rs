@@ -4,24 +4,28 @@
 //! once however many steps copy from it, and parts that no step copies are never looked at. File contents are
 //! hashed only when the stat cache can't vouch for them.
 
+mod found;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Seek as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rbuild_cache::{ContentDigest, FileStat, StatCache};
+use rbuild_cache::{ContentDigest, FileStat, FilesDigest, Near, StatCache};
 use rbuild_frontend::ignore_file::{IgnoreMatcher, Verdict};
 use rbuild_frontend::pattern::ParentMatch;
 use rbuild_runner::root::{self, FileError};
-use rbuild_runner::walk;
+use rbuild_runner::walk::{self, DirectoryReader};
 use rbuild_runner::{FileKind, Metadata};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{SourceTree, TreeEntry, TreeEntryKind, TreeError, display, join};
+use super::{Listing, SourceTree, TreeEntry, TreeEntryKind, TreeError, display, join};
+use crate::convert;
+use found::{Content, Directory, DirectoryBuilder, Unknown};
 
 /// How often a file that is written to meanwhile is hashed, in the hope of a quiet moment.
 const HASHING_ATTEMPTS: u32 = 3;
@@ -33,46 +37,12 @@ pub(crate) struct DirectoryTree {
     root: OwnedFd,
     ignore: IgnoreMatcher,
     title: String,
-    /// Directories that were read, by path.
+    /// Directories that were read, by path. Held for single look-ups and insertions only, and so is `readers`.
     directories: Mutex<HashMap<Vec<u8>, Arc<Directory>>>,
-    /// None with `--no-stat-cache`, and once it was saved.
-    stat_cache: RwLock<Option<StatCache>>,
-}
-
-/// What a directory holds, as far as it is not hidden. There may be a million of these entries.
-#[derive(Debug, Default)]
-struct Directory {
-    /// In byte order.
-    names: Arc<[Vec<u8>]>,
-    /// In the same order.
-    entries: Box<[Found]>,
-}
-
-impl Directory {
-    fn get(&self, name: &[u8]) -> Option<&Found> {
-        let index = self
-            .names
-            .binary_search_by(|known| known.as_slice().cmp(name))
-            .ok()?;
-        Some(&self.entries[index])
-    }
-}
-
-#[derive(Debug)]
-struct Found {
-    metadata: Metadata,
-    /// Text of a symlink.
-    target: Option<Box<[u8]>>,
-    /// For a directory: what its entries need to know of the patterns.
-    below: Option<Box<ParentMatch>>,
-    /// Digest of a file's content, once it was asked for.
-    digest: OnceLock<ContentDigest>,
-}
-
-impl Found {
-    fn is_directory(&self) -> bool {
-        self.metadata.kind == FileKind::Directory
-    }
+    /// Readers that nobody is reading with.
+    readers: Mutex<Vec<DirectoryReader>>,
+    /// None with `--no-stat-cache`.
+    stat_cache: Option<StatCache>,
 }
 
 impl DirectoryTree {
@@ -95,7 +65,8 @@ impl DirectoryTree {
             ignore,
             title,
             directories: Mutex::default(),
-            stat_cache: RwLock::new(stat_cache),
+            readers: Mutex::default(),
+            stat_cache,
         })
     }
 
@@ -116,113 +87,145 @@ impl DirectoryTree {
 
     /// Keeps the digests for the next build, if something new was learnt.
     pub(crate) fn save_stat_cache(&self) -> Result<(), rbuild_cache::StatCacheError> {
-        let cache = self
-            .stat_cache
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        cache.map_or(Ok(()), StatCache::save)
+        self.stat_cache.as_ref().map_or(Ok(()), StatCache::save)
     }
 
     fn load(&self, path: &[u8]) -> Result<Arc<Directory>, TreeError> {
         if let Some(known) = lock(&self.directories).get(path) {
             return Ok(Arc::clone(known));
         }
-        let below = match path.iter().rposition(|&byte| byte == b'/') {
-            _ if path.is_empty() => Some(ParentMatch::default()),
-            Some(slash) => self.parent_match(&path[..slash], &path[slash + 1..])?,
-            None => self.parent_match(b"", path)?,
+        let below = if path.is_empty() {
+            Some(ParentMatch::default())
+        } else {
+            let (parent, name) = split(path);
+            let parent = self.load(parent)?;
+            let index = parent.position(name);
+            index.and_then(|index| parent.match_below(index))
         };
         let directory = match below {
             Some(below) => Arc::new(self.read(path, &below)?),
             None => Arc::default(),
         };
-        lock(&self.directories).insert(path.to_vec(), Arc::clone(&directory));
-        Ok(directory)
-    }
-
-    fn parent_match(&self, parent: &[u8], name: &[u8]) -> Result<Option<ParentMatch>, TreeError> {
-        let parent = self.load(parent)?;
-        let below = parent.get(name).and_then(|found| found.below.as_deref());
-        Ok(below.cloned())
+        // Another thread may have been faster: one directory is listed once in a build.
+        let mut directories = lock(&self.directories);
+        let directory = directories.entry(path.to_vec()).or_insert(directory);
+        Ok(Arc::clone(directory))
     }
 
     fn read(&self, path: &[u8], parent: &ParentMatch) -> Result<Directory, TreeError> {
-        let (mut names, mut entries) = (Vec::new(), Vec::new());
-        for listed in walk::list_directory(self.root.as_fd(), path).map_err(failed)? {
-            let child = join(path, &listed.name);
-            let (verdict, below) = self.ignore.judge(&child, parent);
-            let is_directory = listed.metadata.kind == FileKind::Directory;
-            match verdict {
-                Verdict::Kept => {}
-                Verdict::Ignored {
-                    may_keep_below: true,
-                } if is_directory => {
-                    // It stays only if something below it does.
-                    let directory = Arc::new(self.read(&child, &below)?);
-                    let is_empty = directory.entries.is_empty();
-                    lock(&self.directories).insert(child.clone(), directory);
-                    if is_empty {
-                        continue;
+        let mut listed = DirectoryBuilder::default();
+        let mut undecided: Vec<(Vec<u8>, ParentMatch)> = Vec::new();
+        let mut near = Near::default();
+        let mut reader = lock(&self.readers).pop().unwrap_or_default();
+        let read = reader.read(self.root.as_fd(), path, |entry| {
+            let is_directory = entry.metadata.kind == FileKind::Directory;
+            // Most contexts have no ignore file, and asking for each file costs as much as looking at it.
+            let mut below = None;
+            if !self.ignore.is_empty() {
+                let (verdict, match_below) = self.ignore.judge(entry.path(), parent);
+                match verdict {
+                    Verdict::Kept => {}
+                    Verdict::Ignored {
+                        may_keep_below: true,
+                    } if is_directory => {
+                        undecided.push((entry.name().to_vec(), match_below.clone()));
                     }
+                    Verdict::Ignored { .. } => return Ok(()),
                 }
-                Verdict::Ignored { .. } => continue,
+                below = Some(match_below);
             }
-            let target = match listed.metadata.kind {
-                FileKind::Symlink => {
-                    let text = root::read_link(self.root.as_fd(), &child).map_err(failed)?;
-                    Some(text.into_boxed_slice())
-                }
-                _ => None,
-            };
-            names.push(listed.name);
-            entries.push(Found {
-                metadata: listed.metadata,
-                target,
-                below: is_directory.then(|| Box::new(below)),
-                digest: OnceLock::new(),
-            });
+            self.take(&mut listed, entry, below, &mut near)
+        });
+        lock(&self.readers).push(reader);
+        read?;
+        // Each stays only if something below it does.
+        for (name, below) in undecided {
+            let child = join(path, &name);
+            let directory = Arc::new(self.read(&child, &below)?);
+            if directory.is_empty() {
+                listed.hide(name);
+            }
+            lock(&self.directories).entry(child).or_insert(directory);
         }
-        Ok(Directory {
-            names: names.into(),
-            entries: entries.into(),
-        })
+        Ok(listed.finish())
     }
 
-    /// Calls `use_it` with the entry at a path, if there is one.
-    fn found<T>(
+    /// Adds what was listed.
+    fn take(
         &self,
-        path: &[u8],
-        use_it: impl FnOnce(&Found) -> T,
-    ) -> Result<Option<T>, TreeError> {
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], path),
+        listed: &mut DirectoryBuilder,
+        entry: &walk::Entry<'_>,
+        below: Option<ParentMatch>,
+        near: &mut Near,
+    ) -> Result<(), TreeError> {
+        let metadata = &entry.metadata;
+        let content = match metadata.kind {
+            FileKind::File => {
+                let stat = file_stat(metadata);
+                let cache = self.stat_cache.as_ref();
+                match cache.and_then(|cache| cache.find(&stat, host_path(entry.path()), near)) {
+                    Some(record) => Content::Known(record),
+                    None => Content::Unknown(stat),
+                }
+            }
+            FileKind::Directory => Content::Directory(below),
+            FileKind::Symlink => Content::Symlink(entry.read_link().map_err(failed)?),
+            FileKind::CharDevice => Content::CharDevice(metadata.numbers),
+            FileKind::BlockDevice => Content::BlockDevice(metadata.numbers),
+            FileKind::Fifo => Content::Fifo,
+            FileKind::Socket => Content::Socket,
         };
-        Ok(self.load(parent)?.get(name).map(use_it))
+        listed
+            .add(entry.name(), metadata.mode, content)
+            .map_err(|errno| TreeError::Read {
+                path: display(entry.path()),
+                source: errno.into(),
+            })
     }
 
-    /// Digest of the file `found` at `path`.
-    fn content_of(&self, path: &[u8], found: &Found) -> Result<ContentDigest, TreeError> {
-        if let Some(known) = found.digest.get() {
-            return Ok(*known);
+    /// Everything about an entry of a directory.
+    fn tree_entry(&self, directory: &Directory, index: usize) -> TreeEntry {
+        let kind = directory.kind(index, |record| {
+            let cache = self.stat_cache.as_ref();
+            cache.map_or(0, |cache| cache.size_of(record))
+        });
+        entry_of(kind, directory.mode(index))
+    }
+
+    /// Digest of the file at `index` of the directory `parent`; none when it is no file.
+    fn content_in(
+        &self,
+        parent: &[u8],
+        directory: &Directory,
+        index: usize,
+    ) -> Result<Option<ContentDigest>, TreeError> {
+        if let Some(record) = directory.record(index) {
+            let cache = self.stat_cache.as_ref();
+            return Ok(cache.map(|cache| cache.digest_of(record)));
         }
-        let cache = self
-            .stat_cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let digest = match &*cache {
+        let Some(unknown) = directory.unknown(index) else {
+            return Ok(None);
+        };
+        if let Some(known) = unknown.digest.get() {
+            return Ok(Some(*known));
+        }
+        self.find_out(&join(parent, directory.name(index)), unknown)
+            .map(Some)
+    }
+
+    /// Hashes a file that the stat cache did not know.
+    fn find_out(&self, path: &[u8], unknown: &Unknown) -> Result<ContentDigest, TreeError> {
+        let digest = match &self.stat_cache {
             Some(cache) => {
-                let stat = file_stat(path, &found.metadata);
-                if let Some(digest) = cache.digest(&stat) {
+                if let Some(digest) = cache.added(&unknown.stat) {
                     digest
                 } else {
                     let hashing = cache.hashing_starts();
                     let (digest, hashed) = self.hash(path)?;
                     // A directory above may have been replaced since it was listed: then this is another file's digest,
                     // while the listed one, unchanged, may come back.
-                    if hashed.as_ref() == Some(&stat) {
-                        cache.remember(&stat, hashing, digest);
+                    if hashed.as_ref() == Some(&unknown.stat) {
+                        cache.remember(&unknown.stat, host_path(path), hashing, digest);
                     }
                     digest
                 }
@@ -230,7 +233,21 @@ impl DirectoryTree {
             None => self.hash(path)?.0,
         };
         // Another thread may have been faster: one file has one digest in a build.
-        Ok(*found.digest.get_or_init(|| digest))
+        Ok(*unknown.digest.get_or_init(|| digest))
+    }
+
+    /// Digests the entries of a directory that are no directories, all of them, hashing what has to be.
+    fn digest_files(&self, path: &[u8], directory: &Directory) -> Result<ContentDigest, TreeError> {
+        let mut files = FilesDigest::new();
+        for index in (0..directory.count()).filter(|&index| !directory.is_directory(index)) {
+            let digest = self.content_in(path, directory, index)?;
+            let entry = self.tree_entry(directory, index);
+            let entry = convert::selection_entry(directory.name(index), entry, digest);
+            files
+                .add(&entry)
+                .expect("names of a directory are distinct, and sorted by who listed them");
+        }
+        Ok(files.finish())
     }
 
     /// Hashes the file that the path leads to by now. With it what the kernel says of that file, if it said the same
@@ -254,7 +271,7 @@ impl DirectoryTree {
             let (digest, _) = ContentDigest::of_reader(&file).map_err(read)?;
             let after = stat(&file)?;
             if after == before {
-                return Ok((digest, Some(file_stat(path, &before))));
+                return Ok((digest, Some(file_stat(&before))));
             }
             attempt += 1;
             if attempt == HASHING_ATTEMPTS {
@@ -271,22 +288,30 @@ impl SourceTree for DirectoryTree {
     fn entry(&self, path: &[u8]) -> Result<Option<TreeEntry>, TreeError> {
         if path.is_empty() {
             let metadata = root::metadata(self.root.as_fd(), b"").map_err(failed)?;
-            return Ok(Some(tree_entry(&metadata, None)));
+            return Ok(Some(entry_of(TreeEntryKind::Directory, metadata.mode)));
         }
-        self.found(path, |found| {
-            tree_entry(&found.metadata, found.target.as_deref())
-        })
+        let (parent, name) = split(path);
+        let parent = self.load(parent)?;
+        let index = parent.position(name);
+        Ok(index.map(|index| self.tree_entry(&parent, index)))
     }
 
-    fn names(&self, directory: &[u8]) -> Result<Arc<[Vec<u8>]>, TreeError> {
-        Ok(Arc::clone(&self.load(directory)?.names))
+    fn list(&self, directory: &[u8]) -> Result<Box<dyn Listing + '_>, TreeError> {
+        Ok(Box::new(Listed {
+            tree: self,
+            path: directory.to_vec(),
+            directory: self.load(directory)?,
+        }))
     }
 
     fn content(&self, path: &[u8]) -> Result<ContentDigest, TreeError> {
-        match self.found(path, |found| self.content_of(path, found))? {
-            Some(digest) => digest,
-            None => Ok(self.hash(path)?.0),
-        }
+        let (parent, name) = split(path);
+        let directory = self.load(parent)?;
+        let known = match directory.position(name) {
+            Some(index) => self.content_in(parent, &directory, index)?,
+            None => None,
+        };
+        known.map_or_else(|| Ok(self.hash(path)?.0), Ok)
     }
 
     fn read_ahead(&self, directory: &[u8]) {
@@ -295,15 +320,13 @@ impl SourceTree for DirectoryTree {
             let Ok(directory) = self.load(path) else {
                 return Vec::new();
             };
-            let mut below = Vec::new();
-            for (name, found) in directory.names.iter().zip(&directory.entries) {
-                if found.is_directory() {
-                    below.push(join(path, name));
-                } else if found.metadata.kind == FileKind::File {
-                    let _ = self.content_of(&join(path, name), found); // as above
-                }
+            if let Ok(digest) = self.digest_files(path, &directory) {
+                let _ = directory.files.set(digest); // the same from whichever thread
             }
-            below
+            (0..directory.count())
+                .filter(|&index| directory.is_directory(index))
+                .map(|index| join(path, directory.name(index)))
+                .collect()
         });
     }
 
@@ -312,30 +335,68 @@ impl SourceTree for DirectoryTree {
     }
 }
 
-fn tree_entry(metadata: &Metadata, target: Option<&[u8]>) -> TreeEntry {
-    let (major, minor) = metadata.numbers;
-    let kind = match metadata.kind {
-        FileKind::Directory => TreeEntryKind::Directory,
-        FileKind::File => TreeEntryKind::File(metadata.size),
-        FileKind::Symlink => TreeEntryKind::Symlink(target.unwrap_or_default().to_vec()),
-        FileKind::CharDevice => TreeEntryKind::CharDevice(major, minor),
-        FileKind::BlockDevice => TreeEntryKind::BlockDevice(major, minor),
-        FileKind::Fifo => TreeEntryKind::Fifo,
-        FileKind::Socket => TreeEntryKind::Socket,
-    };
-    // Whoever owns a context's files on this machine, in an image they are root's; and attributes stay behind.
+/// A directory of a [`DirectoryTree`].
+struct Listed<'tree> {
+    tree: &'tree DirectoryTree,
+    path: Vec<u8>,
+    directory: Arc<Directory>,
+}
+
+impl Listing for Listed<'_> {
+    fn count(&self) -> usize {
+        self.directory.count()
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        self.directory.name(index)
+    }
+
+    fn is_directory(&self, index: usize) -> bool {
+        self.directory.is_directory(index)
+    }
+
+    fn entry(&self, index: usize) -> TreeEntry {
+        self.tree.tree_entry(&self.directory, index)
+    }
+
+    fn content(&self, index: usize) -> Result<ContentDigest, TreeError> {
+        let digest = self.tree.content_in(&self.path, &self.directory, index)?;
+        digest.map_or_else(
+            || self.tree.content(&join(&self.path, self.name(index))),
+            Ok,
+        )
+    }
+
+    fn files_digest(&self) -> Option<ContentDigest> {
+        self.directory.files.get().copied()
+    }
+}
+
+/// Whoever owns a context's files on this machine, in an image they are root's; and attributes stay behind.
+fn entry_of(kind: TreeEntryKind, mode: u32) -> TreeEntry {
     TreeEntry {
         kind,
-        mode: metadata.mode,
+        mode,
         uid: 0,
         gid: 0,
         xattrs: Vec::new(),
     }
 }
 
-fn file_stat(path: &[u8], metadata: &Metadata) -> FileStat {
+/// Directory and name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
+}
+
+fn host_path(path: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(path))
+}
+
+fn file_stat(metadata: &Metadata) -> FileStat {
     FileStat {
-        path: PathBuf::from(std::ffi::OsStr::from_bytes(path)),
         dev: metadata.device,
         ino: metadata.inode,
         size: metadata.size,
@@ -349,7 +410,7 @@ fn failed(error: FileError) -> TreeError {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A panic while one of these maps was held leaves it complete: they only ever grow.
+    // A panic while one of these was held leaves it complete: they only ever grow.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -393,7 +454,7 @@ mod tests {
             }
         };
         let tree = open(&store, &context);
-        tree.names(b"a").unwrap();
+        tree.list(b"a").unwrap();
         swap();
         assert_eq!(
             tree.content(b"a/f").unwrap(),
@@ -416,7 +477,7 @@ mod tests {
         std::fs::create_dir(&context).unwrap();
         std::fs::write(context.join("f"), "").unwrap();
         let tree = open(&store, &context);
-        tree.names(b"").unwrap();
+        tree.list(b"").unwrap();
         std::fs::remove_file(context.join("f")).unwrap();
         let mode = rustix::fs::Mode::RUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, context.join("f"), mode).unwrap();

@@ -4,11 +4,10 @@
 //! `COPY --from` costs no file access.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use rbuild_cache::{Chain, ContentDigest, Entry, EntryKind, Store};
 
-use super::{SourceTree, TreeEntry, TreeEntryKind, TreeError, display};
+use super::{Listing, SourceTree, TreeEntry, TreeEntryKind, TreeError, display};
 
 /// A merged view of a chain.
 #[derive(Debug)]
@@ -78,24 +77,53 @@ impl SourceTree for LayeredTree {
         Ok(self.node(path).map(|node| node.entry.clone()))
     }
 
-    fn names(&self, directory: &[u8]) -> Result<Arc<[Vec<u8>]>, TreeError> {
-        Ok(self
-            .node(directory)
-            .map(|node| node.children.keys().cloned().collect())
-            .unwrap_or_default())
+    fn list(&self, directory: &[u8]) -> Result<Box<dyn Listing + '_>, TreeError> {
+        let node = self.node(directory);
+        let children = node.map(|node| node.children.iter().collect());
+        Ok(Box::new(Children(children.unwrap_or_default())))
     }
 
     fn content(&self, path: &[u8]) -> Result<ContentDigest, TreeError> {
         self.node(path)
             .and_then(|node| node.digest)
-            .ok_or_else(|| TreeError::Read {
-                path: display(path),
-                source: std::io::ErrorKind::NotFound.into(),
-            })
+            .ok_or_else(|| no_content(path))
     }
 
     fn title(&self) -> String {
         self.title.clone()
+    }
+}
+
+/// A directory's entries by name.
+struct Children<'tree>(Vec<(&'tree Vec<u8>, &'tree Node)>);
+
+impl Listing for Children<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        self.0[index].0
+    }
+
+    fn is_directory(&self, index: usize) -> bool {
+        self.0[index].1.entry.is_directory()
+    }
+
+    fn entry(&self, index: usize) -> TreeEntry {
+        self.0[index].1.entry.clone()
+    }
+
+    fn content(&self, index: usize) -> Result<ContentDigest, TreeError> {
+        let (name, node) = self.0[index];
+        node.digest.ok_or_else(|| no_content(name))
+    }
+}
+
+fn no_content(path: &[u8]) -> TreeError {
+    TreeError::Read {
+        path: display(path),
+        source: std::io::ErrorKind::NotFound.into(),
     }
 }
 
@@ -189,6 +217,8 @@ fn insert(root: &mut Node, path: &[u8], source: &Entry) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
@@ -229,10 +259,9 @@ mod tests {
     }
 
     fn names(tree: &LayeredTree, path: &str) -> Vec<String> {
-        tree.names(path.as_bytes())
-            .unwrap()
-            .iter()
-            .map(|name| display(name))
+        let list = tree.list(path.as_bytes()).unwrap();
+        (0..list.count())
+            .map(|index| display(list.name(index)))
             .collect()
     }
 
@@ -288,10 +317,13 @@ mod tests {
                 keeps_parents: false,
                 exclude: &[],
             };
-            match &crate::select::select(&tree, &request).unwrap()[0].content {
-                crate::select::SelectedContent::Directory(items) => items.len(),
-                crate::select::SelectedContent::File(_) => 0,
+            let tree: Arc<dyn SourceTree> = Arc::new(tree);
+            let mut count = 0;
+            for selected in &crate::select::select(&tree, &request).unwrap() {
+                let count_it = |_: crate::select::Item| count += 1;
+                selected.each_item(count_it).unwrap();
             }
+            count
         };
         let small = std::thread::Builder::new().stack_size(128 << 10);
         assert_eq!(small.spawn(deep).unwrap().join().unwrap(), LEVELS);

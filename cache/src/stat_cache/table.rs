@@ -23,7 +23,7 @@ const CHECKSUM: usize = 32;
 pub(super) struct Record {
     dev: u64,
     ino: u64,
-    size: u64,
+    pub(super) size: u64,
     mtime: (i64, u32),
     ctime: (i64, u32),
     /// Saves since it was looked up.
@@ -137,16 +137,61 @@ impl Table {
         self.bytes.get(HEADER..).unwrap_or_default().as_chunks().0
     }
 
-    /// The record of an inode and its index.
-    pub(super) fn find(&self, dev: u64, ino: u64) -> Option<(usize, Record)> {
-        let key = |record: &[u8; RECORD]| {
-            (
-                u64::from_le_bytes(part(record, 0)),
-                u64::from_le_bytes(part(record, 8)),
-            )
-        };
-        let index = self.records().binary_search_by_key(&(dev, ino), key).ok()?;
-        Some((index, Record::decode(&self.records()[index])))
+    /// Device and inode of a record, none beyond the last.
+    fn key(&self, index: usize) -> Option<(u64, u64)> {
+        let record = self.records().get(index)?;
+        Some((
+            u64::from_le_bytes(part(record, 0)),
+            u64::from_le_bytes(part(record, 8)),
+        ))
+    }
+
+    /// The index of an inode's record. Looks at `near` first, then twice as far away again and again: what lies close by is
+    /// found in a step or two, anything in twice the steps of a binary search.
+    pub(super) fn find(&self, dev: u64, ino: u64, near: usize) -> Option<usize> {
+        let (wanted, count) = (Some((dev, ino)), self.records().len());
+        let near = near.min(count.saturating_sub(1));
+        if self.key(near) == wanted {
+            return Some(near);
+        }
+        let mut reach = 1;
+        // The wanted one, if there is one, lies in `low..high`.
+        let (mut low, mut high);
+        if self.key(near) < wanted {
+            (low, high) = (near + 1, near + 1);
+            while high < count && self.key(high) <= wanted {
+                low = high;
+                high = (near + reach).min(count);
+                reach *= 2;
+            }
+            high = high.min(count);
+        } else {
+            (low, high) = (near, near);
+            while low > 0 && self.key(low) > wanted {
+                high = low;
+                low = near.saturating_sub(reach);
+                reach *= 2;
+            }
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle).cmp(&wanted) {
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// True when the kernel says the same of the file as when its record was made.
+    pub(super) fn fits(&self, index: usize, stat: &FileStat) -> bool {
+        self.record(index).fits(stat)
+    }
+
+    /// A record by its index.
+    pub(super) fn record(&self, index: usize) -> Record {
+        Record::decode(&self.records()[index])
     }
 
     /// Notes that a record was looked up.
@@ -219,7 +264,6 @@ mod tests {
             size: 3,
             mtime: (-5, 1),
             ctime: (10, 2),
-            path: "f".into(),
         }
     }
 
@@ -257,12 +301,11 @@ mod tests {
     fn records_are_merged_found_and_forgotten() {
         let first = table(&[5, 1, 9], &Table::default());
         assert_eq!(inodes(&first), [1, 5, 9]);
-        let (index, record) = first.find(7, 5).unwrap();
+        let index = first.find(7, 5, 0).unwrap();
         assert_eq!(
-            record,
+            first.record(index),
             Record::new(&stat(5), ContentDigest::of_bytes(&5_u64.to_le_bytes()))
         );
-        assert!(first.find(7, 6).is_none() && first.find(8, 5).is_none());
         first.mark_used(index);
         let second = table(&[0, 6, 9, 12], &first);
         assert_eq!(inodes(&second), [0, 1, 5, 6, 9, 12]);
@@ -272,6 +315,26 @@ mod tests {
             [0, 2, 5, 6, 9, 12],
             "1 was not looked up in two saves"
         );
+    }
+
+    #[test]
+    fn records_are_found_from_wherever_one_begins() {
+        for count in [0, 1, 2, 3, 10, 33] {
+            let present: Vec<u64> = (0..count).map(|number| 10 + number * 2).collect();
+            let table = table(&present, &Table::default());
+            for near in 0..present.len() + 2 {
+                for ino in 8..14 + count * 2 {
+                    let expected = present.binary_search(&ino).ok();
+                    assert_eq!(
+                        table.find(7, ino, near),
+                        expected,
+                        "{ino} of {count}, {near}"
+                    );
+                    assert_eq!(table.find(6, ino, near), None);
+                    assert_eq!(table.find(8, ino, near), None);
+                }
+            }
+        }
     }
 
     #[test]

@@ -81,20 +81,26 @@ fn directories_are_listed() {
     symlink("/nowhere", directory.path().join("d/a")).unwrap();
     symlink("/d", directory.path().join("to-d")).unwrap();
     let root = open_root(directory.path()).unwrap();
-    let list = list_directory(root.as_fd(), b"to-d").unwrap();
-    let short: Vec<_> = list
-        .iter()
-        .map(|entry| {
-            (
-                entry.name.as_slice(),
-                entry.metadata.kind,
-                entry.metadata.size,
-            )
-        })
-        .collect();
-    assert_eq!(
-        short,
-        [(&b"a"[..], FileKind::Symlink, 8), (b"f", FileKind::File, 3)]
-    );
-    assert!(list_directory(root.as_fd(), b"d/f").is_err());
+    let mut reader = DirectoryReader::default();
+    for (path, expected) in [
+        ("to-d", vec!["to-d/a Symlink 8", "to-d/f File 3"]),
+        ("", vec!["d Directory", "to-d Symlink 2"]),
+        ("d", vec!["d/a Symlink 8", "d/f File 3"]),
+    ] {
+        let mut found = Vec::new();
+        let take = |entry: &Entry<'_>| {
+            let name = String::from_utf8_lossy(entry.path()).into_owned();
+            assert!(name.ends_with(&*String::from_utf8_lossy(entry.name())));
+            let (kind, size) = (entry.metadata.kind, entry.metadata.size);
+            found.push(match kind {
+                FileKind::Directory => format!("{name} {kind:?}"),
+                _ => format!("{name} {kind:?} {size}"),
+            });
+            Ok::<_, FileError>(())
+        };
+        reader.read(root.as_fd(), path.as_bytes(), take).unwrap();
+        assert_eq!(found, expected, "{path}");
+    }
+    let take = |_: &Entry<'_>| Ok::<_, FileError>(());
+    assert!(reader.read(root.as_fd(), b"d/f", take).is_err());
 }

@@ -140,9 +140,9 @@ impl Engine {
             None => outcome,
             Some(recorder) => {
                 crate::blocking::run(move || {
-                    recorder.end(outcome.as_ref());
+                    let is_written = recorder.end(outcome.as_ref());
                     outcome.map(|outcome| BuildOutcome {
-                        build_id: Some(recorder.id().to_owned()),
+                        build_id: is_written.then(|| recorder.id().to_owned()),
                         ..outcome
                     })
                 })

@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use rbuild_cache::{Chain, Lookup, SnapshotId, StepKey, StepRecord};
-use rbuild_frontend::graph::{Graph, Operation, StepIndex};
+use rbuild_frontend::graph::{Graph, Operation, Step, StepIndex};
 use tokio::sync::Semaphore;
 
 use crate::build::Workspace;
@@ -124,32 +124,42 @@ impl Solver {
             .map_err(|Stopped| BuildError::Interrupted)
     }
 
-    /// The store's record of a step's definition key. One that can't be read is a miss: the step runs again, which is
-    /// always right.
-    fn stored_record(&self, index: StepIndex) -> Option<StepRecord> {
-        match self.workspace.lease.look_up(&self.definition_keys[index.0]) {
-            Ok(Lookup::Lost(snapshot)) => {
-                lock(&self.lost).insert(index, snapshot);
-                None
-            }
-            Ok(found) => found.found(),
+    /// The store's records of all steps' definition keys. What can't be read is a miss: the step runs again, which is
+    /// always right. Blocks.
+    fn stored_records(&self) -> Vec<Option<StepRecord>> {
+        let found = match self.workspace.lease.look_up_all(&self.definition_keys) {
+            Ok(found) => found,
             Err(error) => {
-                tracing::warn!(%error, "cannot look up a step record");
-                None
+                tracing::warn!(%error, "cannot look up step records");
+                Vec::new()
             }
+        };
+        let mut records: Vec<Option<StepRecord>> = vec![None; self.definition_keys.len()];
+        for (index, found) in found.into_iter().enumerate() {
+            if let Lookup::Lost(snapshot) = &found {
+                lock(&self.lost).insert(StepIndex(index), snapshot.clone());
+            }
+            records[index] = found.found();
         }
+        records
     }
 
     fn tell_of_cached(&self, decision: &Decision) {
-        for (index, step) in self.graph.steps.iter().enumerate() {
-            let index = StepIndex(index);
-            if decision.is_cached(index) && !matches!(step.operation, Operation::Image(_)) {
-                if let Some(record) = decision.record_of(index) {
-                    self.note_record(index, record);
-                    self.note_for_caches(index, self.keys_of_record(index, record), record);
-                }
-                self.finished_from_cache(index);
-            }
+        let is_cached = |(index, step): &(usize, &Step)| {
+            let is_image = matches!(step.operation, Operation::Image(_));
+            !is_image && decision.is_cached(StepIndex(*index))
+        };
+        let steps = self.graph.steps.iter().enumerate().filter(is_cached);
+        let cached: Vec<StepIndex> = steps.map(|(index, _)| StepIndex(index)).collect();
+        let records = cached
+            .iter()
+            .filter_map(|&index| Some((index, decision.record_of(index)?)));
+        self.note_records(records.clone());
+        for (index, record) in records {
+            self.note_for_caches(index, self.keys_of_record(index, record), record);
+        }
+        for index in cached {
+            self.finished_from_cache(index);
         }
     }
 

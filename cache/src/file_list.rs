@@ -97,10 +97,19 @@ fn shorten(digest: &ContentDigest) -> [u8; 8] {
 }
 
 impl Store {
-    /// True when a list is kept under this digest.
-    pub fn has_file_list(&self, digest: &ContentDigest) -> Result<bool, DbError> {
-        let name = digest.to_string();
-        self.inner.db.read(|tables| tables.has_file_list(&name))
+    /// True when lists are kept under all these digests.
+    pub fn has_file_lists(&self, digests: &[ContentDigest]) -> Result<bool, DbError> {
+        if digests.is_empty() {
+            return Ok(true);
+        }
+        self.inner.db.read(|tables| {
+            for digest in digests {
+                if !tables.has_file_list(&digest.to_string())? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// Keeps a list of entries under a digest that stands for them.

@@ -121,6 +121,18 @@ pub struct Build {
     pub summary: String,
 }
 
+/// A build that is not in the history yet.
+#[derive(Clone, Debug)]
+pub struct NewBuild {
+    /// Short and unique in the store.
+    pub id: String,
+    /// Builds of the same thing have the same line.
+    pub line: String,
+    lease: String,
+    /// When it began: milliseconds since the epoch.
+    pub started: i64,
+}
+
 /// What a build has come to.
 #[derive(Clone, Debug, Default)]
 pub struct BuildProgress {
@@ -153,32 +165,48 @@ impl LayerLoss {
 }
 
 impl Store {
-    /// Notes that a build begins, and gives its id. It counts as running as long as `lease` lives.
-    pub fn begin_build(
-        &self,
-        lease: &Lease,
-        line: &str,
-        summary: &str,
-    ) -> Result<String, HistoryError> {
+    /// A build that begins now, with an id that no other has. Nothing is written yet. It will count as running as long as
+    /// `lease` lives.
+    pub fn new_build(&self, lease: &Lease, line: &str) -> Result<NewBuild, HistoryError> {
         let lease = lease.name()?;
         loop {
-            let row = BuildRow {
-                id: new_id()?,
-                line: line.to_owned(),
-                lease: lease.clone(),
-                started: now_in_milliseconds(),
-                status: BuildStatus::Running.to_row(),
-                summary: summary.to_owned(),
-                logs: String::new(),
-                lists: String::new(),
-            };
-            if self.inner.db.write(|tables| tables.add_build(&row))? {
-                return Ok(row.id);
+            let id = new_id()?;
+            if !self.inner.db.read(|tables| tables.has_build(&id))? {
+                return Ok(NewBuild {
+                    id,
+                    line: line.to_owned(),
+                    lease,
+                    started: now_in_milliseconds(),
+                });
             }
         }
     }
 
-    /// Notes what a build has come to, or that it is over.
+    /// Writes a build into the history, once, with what it has come to.
+    pub fn add_build(
+        &self,
+        build: &NewBuild,
+        status: BuildStatus,
+        progress: &BuildProgress,
+    ) -> Result<(), HistoryError> {
+        let row = BuildRow {
+            id: build.id.clone(),
+            line: build.line.clone(),
+            lease: build.lease.clone(),
+            started: build.started,
+            status: status.to_row(),
+            summary: progress.summary.clone(),
+            logs: progress.logs.join(" "),
+            lists: progress.lists.join(" "),
+        };
+        let detail = compress(&progress.detail, DETAIL_LEVEL);
+        Ok(self
+            .inner
+            .db
+            .write(|tables| tables.add_build(&row, &detail))?)
+    }
+
+    /// Notes what a build of the history has come to, or that it is over.
     pub fn update_build(
         &self,
         id: &str,

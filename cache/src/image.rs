@@ -8,7 +8,7 @@ use oci_spec::image::Digest;
 
 use crate::db::DbError;
 use crate::failpoint::reach;
-use crate::layer::{Chain, SnapshotId};
+use crate::layer::{Chain, Present, SnapshotId};
 use crate::store::{Store, StoreError};
 
 /// An image of the store.
@@ -131,7 +131,9 @@ impl Store {
         self.inner.sync_all().map_err(Box::new)?;
         self.inner.db.write(|tables| {
             // Nobody removes a snapshot while this transaction lasts, so the image is whole once it is there.
-            if let Err(snapshot) = self.present_chain(tables, &row.chain)? {
+            if let Err(snapshot) =
+                self.present_chain(tables, &row.chain, &mut Present::default())?
+            {
                 return Err(ImageError::Incomplete {
                     id: row.id.clone(),
                     snapshot,
@@ -154,7 +156,7 @@ impl Store {
             let Some(row) = find(tables, name_or_id)? else {
                 return Ok(None);
             };
-            match self.present_chain(tables, &row.chain)? {
+            match self.present_chain(tables, &row.chain, &mut Present::default())? {
                 Ok(chain) => Ok(Some(from_row(row, chain))),
                 Err(snapshot) => Err(ImageError::Incomplete {
                     id: row.id,
@@ -171,7 +173,7 @@ impl Store {
         self.inner.db.read(|tables| {
             let mut images = Vec::new();
             for (name, row) in tables.image_rows()? {
-                match self.present_chain(tables, &row.chain)? {
+                match self.present_chain(tables, &row.chain, &mut Present::default())? {
                     Ok(chain) => images.push((name, from_row(row, chain))),
                     Err(snapshot) => {
                         tracing::warn!(image = %row.id, %snapshot, "image is incomplete");

@@ -299,11 +299,12 @@ impl Store {
         Ok(())
     }
 
-    /// The layers of a chain's row, when all of them are present.
+    /// The layers of a chain's row, when all of them are present. What is in `present` was looked for already.
     pub(crate) fn present_chain(
         &self,
         tables: &Tables<'_>,
         row: &str,
+        present: &mut Present,
     ) -> Result<Result<Chain, SnapshotId>, DbError> {
         let mut chain = Chain(Vec::with_capacity(row.len() / 65));
         for line in row.lines() {
@@ -313,8 +314,10 @@ impl Store {
             let created_nanos = words.next().and_then(|word| word.parse().ok());
             match (tables.layer(name)?, created, created_nanos) {
                 (Some(layer), Some(created), Some(created_nanos))
-                    if is_directory(&self.snapshot_path(&layer.snapshot)) =>
+                    if present.0.contains(name)
+                        || is_directory(&self.snapshot_path(&layer.snapshot)) =>
                 {
+                    present.0.insert(name.to_owned());
                     chain.0.push(Layer {
                         created,
                         created_nanos,
@@ -327,6 +330,10 @@ impl Store {
         Ok(Ok(chain))
     }
 }
+
+/// Snapshots whose directories were found in one read of the database: chains have most of their layers in common.
+#[derive(Debug, Default)]
+pub(crate) struct Present(HashSet<String>);
 
 /// True for a directory, not for a symlink to one.
 pub(crate) fn is_directory(path: &Path) -> bool {

@@ -268,13 +268,17 @@ impl Lease {
     /// `Ok` means that all of them are there now and stay. [`LeaseError::Missing`] after a hit means that another
     /// process removed one in between: treat it as a miss.
     pub fn hold(&self, chain: &Chain) -> Result<(), LeaseError> {
+        self.hold_all(&chain.0.iter().map(|layer| &layer.snapshot).collect())
+    }
+
+    fn hold_all(&self, snapshots: &BTreeSet<&SnapshotId>) -> Result<(), LeaseError> {
         let store = &self.inner.store;
         let gc = StandingLock::shared(&store.gc_lock())?;
-        let new = (self.inner).hold_snapshots(chain.0.iter().map(|layer| &layer.snapshot))?;
-        for layer in &chain.0 {
-            if !is_directory(&store.snapshots.join(layer.snapshot.as_str())) {
+        let new = self.inner.hold_snapshots(snapshots.iter().copied())?;
+        for &snapshot in snapshots {
+            if !is_directory(&store.snapshots.join(snapshot.as_str())) {
                 return Err(LeaseError::Missing {
-                    snapshot: layer.snapshot.clone(),
+                    snapshot: snapshot.clone(),
                 });
             }
         }
@@ -314,7 +318,30 @@ impl Lease {
         Ok(self.look_up(key)?.found())
     }
 
-    /// The same, and what was missing of a record that is not one any more.
+    /// Looks up many steps at once, at a fraction of the cost of one by one: one read of the database, one hold for all.
+    pub fn look_up_all(&self, keys: &[StepKey]) -> Result<Vec<Lookup>, LeaseError> {
+        let mut found = self.store().look_up_all(keys)?;
+        let chains = found.iter().filter_map(|found| match found {
+            Lookup::Found(record) => Some(&record.chain),
+            Lookup::Lost(_) | Lookup::Nothing => None,
+        });
+        let all: BTreeSet<&SnapshotId> = chains
+            .flat_map(|chain| chain.0.iter().map(|layer| &layer.snapshot))
+            .collect();
+        match self.hold_all(&all) {
+            Ok(()) => Ok(found),
+            // Somebody has just removed one: which records that spoils is seen one by one.
+            Err(LeaseError::Missing { .. }) => {
+                for (key, found) in keys.iter().zip(&mut found) {
+                    *found = self.look_up(key)?;
+                }
+                Ok(found)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`lookup`](Self::lookup), and what was missing of a record that is not one any more.
     pub fn look_up(&self, key: &StepKey) -> Result<Lookup, LeaseError> {
         let found = self.store().look_up(key)?;
         if let Lookup::Found(record) = &found {

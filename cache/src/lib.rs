@@ -45,7 +45,7 @@ pub use file_list::{ListedFile, ListedKind};
 pub use gc::{Budget, DiskUse, GcError, ItemUse, Kind, KindUse, PruneOptions, Pruned, PrunedItem};
 pub use history::{
     Build, BuildProgress, BuildStatus, HistoryDropped, HistoryError, HistoryLimits, HistorySize,
-    LayerLoss,
+    LayerLoss, NewBuild,
 };
 pub use image::{ImageError, ImageRecord, RemovedImage, Resolution};
 pub use key::{KeyEncoder, StepKey};

@@ -9,10 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::db::{DbError, RecordRow};
+use crate::db::{DbError, RecordRow, Tables};
 use crate::failpoint::reach;
 use crate::key::StepKey;
-use crate::layer::{Chain, SnapshotId};
+use crate::layer::{Chain, Present, SnapshotId};
 use crate::lock::{LockError, LockFile};
 use crate::store::Store;
 
@@ -79,6 +79,9 @@ pub struct StepLock {
     _lock: LockFile,
 }
 
+/// A row, and its chain as far as it is there.
+type FoundRow = (Result<Chain, SnapshotId>, RecordRow);
+
 /// What names of step locks begin with.
 pub(crate) const STEP_LOCK: &str = "step-";
 
@@ -95,14 +98,45 @@ impl Store {
         Ok(self.look_up(key)?.found())
     }
 
-    /// The same, and what was missing of a record that had to be forgotten.
-    pub fn look_up(&self, key: &StepKey) -> Result<Lookup, DbError> {
-        let found = self.inner.db.read(|tables| {
-            let Some(row) = tables.record(key)? else {
-                return Ok::<_, DbError>(None);
-            };
-            Ok(Some((self.present_chain(tables, &row.chain)?, row)))
+    /// The same for many, read at one moment, and what was missing of records that had to be forgotten.
+    pub fn look_up_all(&self, keys: &[StepKey]) -> Result<Vec<Lookup>, DbError> {
+        let mut present = Present::default();
+        let rows = self.inner.db.read(|tables| {
+            let found = keys
+                .iter()
+                .map(|key| self.find_record(tables, key, &mut present));
+            found.collect::<Result<Vec<_>, DbError>>()
         })?;
+        let found = keys.iter().zip(rows);
+        found
+            .map(|(key, row)| self.judge_record(key, row))
+            .collect()
+    }
+
+    /// As [`lookup`](Self::lookup), and what was missing of a record that had to be forgotten.
+    pub fn look_up(&self, key: &StepKey) -> Result<Lookup, DbError> {
+        let found = self
+            .inner
+            .db
+            .read(|tables| self.find_record(tables, key, &mut Present::default()))?;
+        self.judge_record(key, found)
+    }
+
+    fn find_record(
+        &self,
+        tables: &Tables<'_>,
+        key: &StepKey,
+        present: &mut Present,
+    ) -> Result<Option<FoundRow>, DbError> {
+        let Some(row) = tables.record(key)? else {
+            return Ok(None);
+        };
+        let chain = self.present_chain(tables, &row.chain, present)?;
+        Ok(Some((chain, row)))
+    }
+
+    /// What came of a look-up. A record whose chain is not whole is forgotten.
+    fn judge_record(&self, key: &StepKey, found: Option<FoundRow>) -> Result<Lookup, DbError> {
         match found {
             None => Ok(Lookup::Nothing),
             Some((Ok(chain), row)) => {
@@ -113,7 +147,8 @@ impl Store {
                 tracing::debug!(%key, %snapshot, "record forgotten: its snapshot is gone");
                 self.inner.db.write(|tables| {
                     // The snapshot may have come back since: somebody ran the step again.
-                    if self.present_chain(tables, &row.chain)?.is_err() {
+                    let present = &mut Present::default();
+                    if self.present_chain(tables, &row.chain, present)?.is_err() {
                         tables.remove_record(row.id)?;
                     }
                     Ok::<_, DbError>(())

@@ -16,9 +16,19 @@ const UNLIMITED: HistoryLimits = HistoryLimits {
     log_bytes: u64::MAX,
 };
 
+/// A build that has begun.
+fn begun(store: &Store, lease: &Lease, line: &str) -> String {
+    let build = store.new_build(lease, line).unwrap();
+    assert_eq!(store.find_build(&build.id).unwrap(), None);
+    let progress = BuildProgress::default();
+    let status = BuildStatus::Running;
+    store.add_build(&build, status, &progress).unwrap();
+    build.id
+}
+
 /// A build that is over, with one log of its own and what else it refers to.
 fn ended(store: &Store, lease: &Lease, line: &str, other_logs: &[&str], list: &str) -> String {
-    let id = store.begin_build(lease, line, "{}").unwrap();
+    let id = begun(store, lease, line);
     let own = format!("{id}-1");
     let mut writer = store.write_step_log(&own).unwrap();
     writer.write(LogStream::Stdout, 0, b"hello\n").unwrap();
@@ -97,7 +107,7 @@ fn a_build_whose_process_died_was_interrupted() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let lease = store.lease().unwrap();
-    let id = store.begin_build(&lease, "line", "{}").unwrap();
+    let id = begun(&store, &lease, "line");
     let status = || fixture.open().find_build(&id).unwrap().unwrap().status;
     assert_eq!(status(), BuildStatus::Running);
     drop(lease);
@@ -192,7 +202,7 @@ fn old_builds_go_and_logs_that_are_referred_to_stay() {
         // Taken from the cache: the log is the oldest build's.
         ended(&store, &lease, "line", &[&shared], &name(4)),
     ];
-    let running = store.begin_build(&lease, "line", "{}").unwrap();
+    let running = begun(&store, &lease, "line");
     let limits = HistoryLimits {
         builds: 3,
         ..UNLIMITED
@@ -214,7 +224,7 @@ fn old_builds_go_and_logs_that_are_referred_to_stay() {
     assert!(store.read_step_log(&gone).unwrap().is_none());
     let kept: Vec<bool> = lists
         .iter()
-        .map(|list| store.has_file_list(list).unwrap())
+        .map(|list| store.has_file_lists(std::slice::from_ref(list)).unwrap())
         .collect();
     assert_eq!(kept, [false, false, false, true, true]);
     let none = HistoryLimits {
@@ -262,7 +272,7 @@ fn builds_are_removed_by_id() {
     let ids = [
         ended(&store, &lease, "line", &[], ""),
         ended(&store, &lease, "line", &[], ""),
-        store.begin_build(&lease, "line", "{}").unwrap(),
+        begun(&store, &lease, "line"),
     ];
     let removed = store
         .remove_builds(&[ids[0].clone(), ids[2].clone(), "other".to_owned()])

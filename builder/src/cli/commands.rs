@@ -156,11 +156,13 @@ fn show_layers(args: &LayersArgs, image: &ImageLayers) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
+/// Forks the spawner, and opens the store. Comes before anything that starts a thread.
 pub(super) fn open_engine(
     global: &GlobalArgs,
     isolation: &IsolationArgs,
     variables: &Variables,
 ) -> Result<Engine, Failure> {
+    rbuild::init().map_err(Failure::new)?;
     let options = EngineOptions {
         budget: super::values::budget()?,
         ..isolation::engine_options(root_of(global), isolation, variables)?
@@ -177,6 +179,7 @@ fn root_of(global: &GlobalArgs) -> PathBuf {
 
 /// What this machine allows is tried out; when that can't even be begun, the rest is told all the same.
 fn info(global: &GlobalArgs) -> Result<(), Failure> {
+    rbuild::init().map_err(Failure::new)?;
     ui::table::print_facts(&facts(global));
     let survey = rbuild::survey(&root_of(global))
         .map_err(|error| Failure::of_build(error, |_| Vec::new()))?;

@@ -1,16 +1,16 @@
 //! Writes a build's history while it runs, and answers why its steps run.
 //!
 //! Sits between the build and its listener: every event passes through [`Recorder::sink`]. What a step writes goes to
-//! its log at once; a timer makes it readable for others. The build's row is written at its beginning, when a step
-//! begins or ends, and at its end: a build that only hits writes it twice. A history that can't be written is a warning
-//! in the log, never the end of a build.
+//! its log at once; a timer makes it readable for others. The build's row is written when there is something to wait
+//! for (a step, a download, an export) or a step ends, and at the build's end: one that only hits writes it once. A history
+//! that can't be written is a warning in the log, never the end of a build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rbuild_cache::{
-    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, SnapshotId,
+    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, NewBuild, SnapshotId,
     StepLogWriter, StepRecord, Store,
 };
 
@@ -27,16 +27,13 @@ use crate::options::{BuildOptions, Output, OutputKind};
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Of so many builds that only hit, about one looks at what is too much of the past.
-const UNTIDIED_BUILDS: u64 = 64;
+const UNTIDIED_BUILDS: i64 = 64;
 
 /// One build's history in the making.
 pub(crate) struct Recorder {
     store: Store,
-    id: String,
+    build: NewBuild,
     started: Instant,
-    /// Seconds since the epoch.
-    started_at: u64,
-    line: String,
     /// Held for single changes, and while a row is written, so that a later state is never overwritten by an earlier.
     state: Mutex<State>,
     /// Held while an event's bytes are compressed. Never taken while `state` is held.
@@ -59,10 +56,21 @@ struct State {
     /// File lists that the steps refer to.
     lists: BTreeSet<String>,
     has_worked: bool,
+    row: Row,
+}
+
+/// The build's row in the history.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Row {
+    #[default]
+    NotYet,
+    Written,
+    /// It could not be: there will be none.
+    Failed,
 }
 
 impl Recorder {
-    /// Notes that a build begins. None when the history can't be written: then there is none of this build.
+    /// A build begins. None when the history can't be written: then there is none of this build.
     pub(crate) fn begin(
         store: &Store,
         lease: &Lease,
@@ -71,9 +79,8 @@ impl Recorder {
     ) -> Option<Arc<Self>> {
         let summary = summary_of(options, dockerfile);
         let line = line_of(&summary, options);
-        let text = serde_json::to_string(&summary).unwrap_or_default();
-        let id = match store.begin_build(lease, &line, &text) {
-            Ok(id) => id,
+        let build = match store.new_build(lease, &line) {
+            Ok(build) => build,
             Err(error) => {
                 tracing::warn!(%error, "this build will not be in the history");
                 return None;
@@ -99,12 +106,8 @@ impl Recorder {
         };
         Some(Arc::new(Self {
             store: store.clone(),
-            id,
+            build,
             started: Instant::now(),
-            started_at: std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
-            line,
             state: Mutex::new(state),
             logs: Mutex::default(),
             earlier: Mutex::default(),
@@ -113,7 +116,7 @@ impl Recorder {
 
     /// The build's id.
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        &self.build.id
     }
 
     /// What is told of a build, to the history first.
@@ -209,7 +212,7 @@ impl Recorder {
 
     /// The name of the log that a step of this build has.
     pub(crate) fn log_name(&self, step: StepId) -> String {
-        format!("{}-{}", self.id, step.0 + 1)
+        format!("{}-{}", self.build.id, step.0 + 1)
     }
 
     /// Why a step runs. `lost` is a snapshot of its record that is not there.
@@ -259,7 +262,14 @@ impl Recorder {
             let places: Vec<Place> = state.detail.steps.iter().map(earlier::place).collect();
             (places, state.summary.names.clone())
         };
-        Earlier::read(&self.store, &self.id, &self.line, &places, &names).unwrap_or_else(|error| {
+        Earlier::read(
+            &self.store,
+            &self.build.id,
+            &self.build.line,
+            &places,
+            &names,
+        )
+        .unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read earlier builds: why steps run is not known");
             Earlier::default()
         })
@@ -277,6 +287,7 @@ impl Recorder {
                 let words = format!("{}:{line}: {}", source.name(), diagnostic.message);
                 lock(&self.state).detail.warnings.push(words);
             }
+            Event::TaskStarted { .. } => self.appear(&mut lock(&self.state)),
             Event::Started(step) => self.started(*step),
             Event::Output {
                 step,
@@ -292,10 +303,16 @@ impl Recorder {
                 result: Ok(_) | Err(_),
                 ..
             }
-            | Event::TaskStarted { .. }
             | Event::TaskProgress { .. }
             | Event::Explained { .. }
             | Event::Notice(_) => {}
+        }
+    }
+
+    /// From now on others see the build, and that it was killed if it is.
+    fn appear(&self, state: &mut State) {
+        if state.row == Row::NotYet {
+            self.write(state, BuildStatus::Running);
         }
     }
 
@@ -308,11 +325,12 @@ impl Recorder {
         note.state = StepState::Running;
         note.started = Some(since);
         if note.is_image {
+            self.appear(&mut state);
             return;
         }
         note.log = Some(self.log_name(step));
         state.has_worked = true;
-        self.write(&state, BuildStatus::Running);
+        self.write(&mut state, BuildStatus::Running);
         drop(state);
         lock(&self.logs).insert(
             step,
@@ -373,11 +391,11 @@ impl Recorder {
         if matches!(outcome, StepOutcome::Done) {
             state.summary.done += 1;
         }
-        self.write(&state, BuildStatus::Running);
+        self.write(&mut state, BuildStatus::Running);
     }
 
-    /// Notes how the build ended, and drops what is too much of the past.
-    pub(crate) fn end(&self, outcome: Result<&crate::BuildOutcome, &BuildError>) {
+    /// Notes how the build ended, and drops what is too much of the past. False when it is not in the history.
+    pub(crate) fn end(&self, outcome: Result<&crate::BuildOutcome, &BuildError>) -> bool {
         let mut state = lock(&self.state);
         state.summary.duration = Some(milliseconds(self.started.elapsed()));
         let status = match outcome {
@@ -396,16 +414,18 @@ impl Recorder {
                 BuildStatus::Failed
             }
         };
-        self.write(&state, status);
-        let is_its_turn = self.started_at.is_multiple_of(UNTIDIED_BUILDS);
+        self.write(&mut state, status);
+        let is_its_turn = self.build.started % UNTIDIED_BUILDS == 0;
         let is_untidy = state.has_worked || is_its_turn;
+        let is_written = state.row == Row::Written;
         drop(state);
         if is_untidy && let Err(error) = self.store.drop_history(&HistoryLimits::default()) {
             tracing::warn!(%error, "cannot remove old builds from the history");
         }
+        is_written
     }
 
-    fn write(&self, state: &State, status: BuildStatus) {
+    fn write(&self, state: &mut State, status: BuildStatus) {
         let steps = &state.detail.steps;
         let progress = BuildProgress {
             summary: serde_json::to_string(&state.summary).unwrap_or_default(),
@@ -413,8 +433,21 @@ impl Recorder {
             logs: steps.iter().filter_map(|step| step.log.clone()).collect(),
             lists: state.lists.iter().cloned().collect(),
         };
-        if let Err(error) = self.store.update_build(&self.id, status, &progress) {
-            tracing::warn!(%error, "cannot write the build's history");
+        let store = &self.store;
+        match state.row {
+            Row::Failed => {}
+            Row::Written => {
+                if let Err(error) = store.update_build(&self.build.id, status, &progress) {
+                    tracing::warn!(%error, "cannot write the build's history");
+                }
+            }
+            Row::NotYet => match store.add_build(&self.build, status, &progress) {
+                Ok(()) => state.row = Row::Written,
+                Err(error) => {
+                    state.row = Row::Failed;
+                    tracing::warn!(%error, "this build will not be in the history");
+                }
+            },
         }
     }
 }

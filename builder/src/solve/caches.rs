@@ -21,7 +21,13 @@ impl Solver {
             let decision = {
                 let solver = Arc::clone(self);
                 let decide = move || {
-                    decide::decide(&solver.graph, target, |index| solver.known_record(index))
+                    // What was known the first time still is.
+                    let is_first = lock(&solver.known).is_empty();
+                    let mut stored = is_first.then(|| solver.stored_records());
+                    decide::decide(&solver.graph, target, |index| {
+                        let stored = stored.as_mut().and_then(|stored| stored[index.0].take());
+                        solver.known_record(index, stored)
+                    })
                 };
                 self.workspace.blocking(decide).await
             };
@@ -51,11 +57,11 @@ impl Solver {
     }
 
     /// The record of a step's definition key, from the store or a cache; looked up once. Blocks.
-    fn known_record(&self, index: StepIndex) -> Option<StepRecord> {
+    fn known_record(&self, index: StepIndex, stored: Option<StepRecord>) -> Option<StepRecord> {
         if let Some(known) = lock(&self.known).get(&index) {
             return known.clone();
         }
-        let mut record = self.stored_record(index);
+        let mut record = stored;
         // Decided once: what the store says need not be kept.
         if !self.workspace.caches.has_sources() {
             return record;

@@ -84,7 +84,7 @@ fn is_image(graph: &Graph, index: StepIndex) -> bool {
 /// result is not taken, or one image could hold both. An ancestor without a record (pruned) is no obstacle.
 fn consistent_records(
     graph: &Graph,
-    lookup: impl Fn(StepIndex) -> Option<StepRecord>,
+    mut lookup: impl FnMut(StepIndex) -> Option<StepRecord>,
 ) -> Vec<Option<StepRecord>> {
     /// What is known of a step.
     enum Known {
@@ -133,7 +133,7 @@ fn consistent_records(
 pub(crate) fn decide(
     graph: &Graph,
     target: StepIndex,
-    lookup: impl Fn(StepIndex) -> Option<StepRecord>,
+    lookup: impl FnMut(StepIndex) -> Option<StepRecord>,
 ) -> Decision {
     let records = consistent_records(graph, lookup);
     let mut refused: BTreeSet<StepIndex> = forced(graph);

@@ -10,25 +10,35 @@ use crate::explain::parts::{self, Below};
 use crate::keys::InputKey;
 
 impl Solver {
-    /// A step was taken from the cache: notes its record, and sees to it that the next build can name the files.
-    pub(super) fn note_record(&self, index: StepIndex, record: &StepRecord) {
+    /// Steps were taken from the cache: notes their records, and sees to it that the next build can name the files.
+    pub(super) fn note_records<'record>(
+        &self,
+        records: impl Iterator<Item = (StepIndex, &'record StepRecord)> + Clone,
+    ) {
         let Some(recorder) = &self.workspace.recorder else {
             return;
         };
-        recorder.note_record(self.id(index), record);
-        let mut known = record.parts.iter().filter_map(|part| {
-            let is_list = matches!(
-                parts::PartName::parse(&part.name),
-                parts::PartName::Files(_)
-            );
-            parts::parse_digest(&part.value).filter(|_| is_list)
-        });
-        let is_kept =
-            |digest: &ContentDigest| self.workspace.store.has_file_list(digest).unwrap_or(true);
-        if known.all(|digest| is_kept(&digest)) {
+        for (index, record) in records.clone() {
+            recorder.note_record(self.id(index), record);
+        }
+        let store = &self.workspace.store;
+        let are_kept = |lists: &[ContentDigest]| store.has_file_lists(lists).unwrap_or(true);
+        let lists: Vec<ContentDigest> = records
+            .clone()
+            .flat_map(|(_, record)| lists_of(record))
+            .collect();
+        if are_kept(&lists) {
             return;
         }
-        // Its list was removed with the builds that had it.
+        for (index, record) in records {
+            if !are_kept(&lists_of(record)) {
+                self.keep_lists(index);
+            }
+        }
+    }
+
+    /// Keeps the lists of a step that were removed with the builds that had them.
+    fn keep_lists(&self, index: StepIndex) {
         for reading in &self.prepared[index.0].readings {
             if let Reading::Context(selected) = reading {
                 let key = InputKey::Content(crate::select::digest(selected));
@@ -100,7 +110,7 @@ impl Solver {
         };
         let store = &self.workspace.store;
         let keep = || -> Result<(), Box<dyn std::error::Error>> {
-            if !store.has_file_list(&digest)? {
+            if !store.has_file_lists(&[digest])? {
                 store.put_file_list(&digest, &parts::listed_entries(selected)?)?;
             }
             Ok(())
@@ -109,4 +119,14 @@ impl Solver {
             tracing::warn!(%error, "the next build can't name the files that changed");
         }
     }
+}
+
+/// The file lists that a record names.
+fn lists_of(record: &StepRecord) -> Vec<ContentDigest> {
+    let list = |part: &KeyPart| {
+        let name = parts::PartName::parse(&part.name);
+        let is_list = matches!(name, parts::PartName::Files(_));
+        parts::parse_digest(&part.value).filter(|_| is_list)
+    };
+    record.parts.iter().filter_map(list).collect()
 }

@@ -80,7 +80,7 @@ impl Solver {
         }
         if let Some(record) = found {
             self.note_for_caches(index, keys.of_step(), &record);
-            self.note_record(index, &record);
+            self.note_records(std::iter::once((index, &record)));
             self.finished_from_cache(index);
             return Ok(StepResult {
                 chain: record.chain,

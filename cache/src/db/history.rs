@@ -71,18 +71,28 @@ fn read_build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
 }
 
 impl Tables<'_> {
-    /// Adds a build; false when its id is taken.
-    pub(crate) fn add_build(&self, row: &BuildRow) -> Result<bool, DbError> {
+    /// True when there is a build with this id.
+    pub(crate) fn has_build(&self, id: &str) -> Result<bool, DbError> {
+        self.run("look up a build", |connection| {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM build WHERE id = ?)")?
+                .query_row([id], |row| row.get(0))
+        })
+    }
+
+    /// Adds a build; its id must be new.
+    pub(crate) fn add_build(&self, row: &BuildRow, detail: &[u8]) -> Result<(), DbError> {
         self.run("note a build", |connection| {
             connection
                 .prepare_cached(
-                    "INSERT OR IGNORE INTO build (id, line, lease, started, status, summary, logs, lists, detail)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'')",
+                    "INSERT INTO build (id, line, lease, started, status, summary, logs, lists, detail)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
-                    row.id, row.line, row.lease, row.started, row.status, row.summary, row.logs, row.lists
+                    row.id, row.line, row.lease, row.started, row.status, row.summary, row.logs,
+                    row.lists, detail
                 ])
-                .map(|count| count == 1)
+                .map(drop)
         })
     }
 

@@ -26,17 +26,33 @@ pub(crate) type FlagRule = (&'static str, FlagKind);
 /// Cuts the flags off the front of an instruction's text.
 pub(crate) fn lex(text: Fragment<'_>, escape: char) -> (Vec<Word>, Fragment<'_>) {
     let mut flags = Vec::new();
-    let mut rest = text.trim();
+    let mut rest = behind_blanks(text);
     while rest.text().starts_with("--") {
         let (flag, length) = lex_one(rest.text(), escape);
         let span = rest.slice(0..length).span();
-        rest = rest.from(length).trim();
+        let end = rest.text()[length..].chars().next();
+        rest = behind_blanks(rest.from(length + end.map_or(0, char::len_utf8)));
         if flag == "--" {
             break;
         }
         flags.push(Word { text: flag, span });
     }
-    (flags, rest)
+    (flags, rest.trim())
+}
+
+/// What ends a flag: of the characters beyond ASCII only those whose code is one byte, as in the reference.
+fn is_blank(char: char) -> bool {
+    is_ascii_blank(char) || matches!(char, '\u{85}' | '\u{a0}')
+}
+
+fn is_ascii_blank(char: char) -> bool {
+    matches!(char, '\t'..='\r' | ' ')
+}
+
+/// Without the blanks in front. Another kind of white space is where the arguments begin.
+fn behind_blanks(text: Fragment<'_>) -> Fragment<'_> {
+    let whole = text.text();
+    text.from(whole.len() - whole.trim_start_matches(is_ascii_blank).len())
 }
 
 /// The flag at the front without quotes, and how many bytes it takes. An unclosed quote runs to the end.
@@ -53,7 +69,7 @@ fn lex_one(text: &str, escape: char) -> (String, usize) {
             flag.push(char);
         } else if char == '\'' || char == '"' {
             quote = Some(char);
-        } else if char.is_whitespace() {
+        } else if is_blank(char) {
             return (flag, at);
         } else {
             flag.push(char);
@@ -238,6 +254,7 @@ mod tests {
             ("--a='b\\'c'", '\\', "--a=b'c", 10),
             ("--a=b` c", '`', "--a=b c", 8),
             ("--a=\u{e9}\u{a0}x", '\\', "--a=\u{e9}", 6),
+            ("--a=x\u{2003}y z", '\\', "--a=x\u{2003}y", 9),
             ("--a=\"b", '\\', "--a=b", 6),
             ("--a\\", '\\', "--a", 4),
         ];

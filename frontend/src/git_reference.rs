@@ -4,6 +4,8 @@
 //! in `.git`, and for the main build context only `github.com/…`. After `#` stands `ref:subdirectory`; the query
 //! can say the same by name, and more.
 
+mod address;
+
 use crate::path;
 
 /// A parsed git reference.
@@ -134,45 +136,41 @@ impl GitReference {
         let scheme = scheme.filter(|scheme| {
             !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
         });
-        let is_ambiguous = text.starts_with("github.com/");
-        if scheme.is_none() && !is_ambiguous {
-            let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
-            let (remote, query) = before.split_once('?').unwrap_or((before, ""));
-            let has_line_end = text.contains('\n');
+        if let Some(written) = scheme {
+            let scheme = written.to_ascii_lowercase();
+            if !matches!(scheme.as_str(), "http" | "https" | "git" | "ssh") {
+                return None;
+            }
+            let (address, query, fragment) =
+                address::parse(&scheme, &text[written.len() + ":".len()..])?;
+            if matches!(scheme.as_str(), "http" | "https") && !address.path.ends_with(b".git") {
+                return None;
+            }
             let parsed = Self {
-                remote: remote.to_owned(),
+                is_unencrypted: matches!(scheme.as_str(), "http" | "git"),
+                remote: address.text,
                 ..Self::default()
             };
-            return (is_scp_style(remote) && !has_line_end)
-                .then(|| (parsed, split_query(query), fragment.to_owned()));
+            return Some((parsed, query, fragment));
         }
-        let is_printable = |character: char| !character.is_ascii_control();
-        if !text.chars().all(is_printable) {
-            return None;
+        if text.starts_with("github.com/") {
+            let (address, query, fragment) = address::parse("https", text)?;
+            let parsed = Self {
+                is_ambiguous: true,
+                remote: address.text["https://".len()..].to_owned(),
+                ..Self::default()
+            };
+            return Some((parsed, query, fragment));
         }
         let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
         let (remote, query) = before.split_once('?').unwrap_or((before, ""));
-        let mut parsed = Self {
+        let (query, is_whole) = address::split_query(query);
+        let parsed = Self {
             remote: remote.to_owned(),
-            is_ambiguous,
             ..Self::default()
         };
-        if let Some(written) = scheme {
-            let scheme = written.to_ascii_lowercase();
-            let rest = &remote[written.len() + "://".len()..];
-            let (authority, address_path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            if authority.contains(' ') {
-                return None;
-            }
-            match scheme.as_str() {
-                "http" | "https" if !is_repository(address_path) => return None,
-                "http" | "https" | "git" | "ssh" => {}
-                _ => return None,
-            }
-            parsed.is_unencrypted = matches!(scheme.as_str(), "http" | "git");
-            parsed.remote = format!("{scheme}://{rest}");
-        }
-        Some((parsed, split_query(query), percent_decode(fragment)))
+        (is_scp_style(remote) && is_whole && !text.contains('\n'))
+            .then(|| (parsed, query, fragment.to_owned()))
     }
 
     fn read_query(&mut self, query: &[(String, String)]) -> Result<(), GitReferenceError> {
@@ -228,15 +226,6 @@ impl GitReference {
     }
 }
 
-/// Whether the path of a web address is a repository's. The ending is in lower case, as the reference has it.
-#[expect(
-    clippy::case_sensitive_file_extension_comparisons,
-    reason = "`.GIT` is a file"
-)]
-fn is_repository(path: &str) -> bool {
-    percent_decode(path).ends_with(".git")
-}
-
 /// `user@host:path`
 fn is_scp_style(text: &str) -> bool {
     let Some((user, rest)) = text.split_once('@') else {
@@ -281,19 +270,6 @@ fn parse_switch(value: &str) -> Option<bool> {
         "" => Some(true),
         value => crate::boolean::parse(value),
     }
-}
-
-fn split_query(query: &str) -> Vec<(String, String)> {
-    let pairs = query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.contains(';'));
-    let decode = |text: &str| percent_decode(&text.replace('+', " "));
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        })
-        .collect()
 }
 
 /// Replaces `%41` by `A`; what is no escape stays.
@@ -349,6 +325,26 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_written_as_git_wants_them() {
+        for (text, remote) in [
+            (
+                "https://u@ser:p%2fw@h/r.git",
+                "https://u%40ser:p%2Fw@h/r.git",
+            ),
+            ("https://h/a b/é.git", "https://h/a%20b/%C3%A9.git"),
+            ("https://h/a%20b'[1].git", "https://h/a%20b'[1].git"),
+            ("https://h/r.git?", "https://h/r.git?"),
+            ("ssh://é@h:22/~/r", ""),
+            ("ssh://[::1]:22/~/r", "ssh://[::1]:22/~/r"),
+            ("git://hé/r", "git://h%C3%A9/r"),
+            ("github.com/a/é", "github.com/a/%C3%A9"),
+        ] {
+            let parsed = GitReference::parse(text).unwrap();
+            assert_eq!(parsed.unwrap_or_default().remote, remote, "{text}");
+        }
+    }
+
+    #[test]
     fn other_texts_are_not_git() {
         for text in [
             "",
@@ -359,6 +355,14 @@ mod tests {
             "ftp://h/a.git",
             "host:path",
             "/a.git",
+            "https://host/%/a.git",
+            "ssh://host:port/a",
+            "https://a:b:1/a.git",
+            "ssh://h\\t@host/a",
+            "ssh://ho st/a",
+            "git@host:a?ref=%",
+            "github.com/a/b?ref=a#%",
+            "git://host/\ta",
         ] {
             assert_eq!(GitReference::parse(text), Ok(None), "{text}");
         }

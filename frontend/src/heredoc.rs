@@ -78,6 +78,7 @@ mod tests {
                 &[("EOF", true, true, 0), ("B C", false, false, 3)],
             ),
             ("RUN cat << EOF", &[("EOF", true, false, 0)]),
+            ("RUN cat <<\t \rEOF", &[("EOF", true, false, 0)]),
             ("RUN cat <<E\\OF", &[("EOF", true, false, 0)]),
             ("RUN cat <<\"EOF\"", &[("EOF", false, false, 0)]),
             ("RUN cat <<$EOF", &[("$EOF", true, false, 0)]),

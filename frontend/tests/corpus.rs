@@ -20,6 +20,8 @@ mod instructions;
 mod mends;
 #[path = "corpus/mounts.rs"]
 mod mounts;
+#[path = "corpus/on_purpose.rs"]
+mod on_purpose;
 #[path = "corpus/parser.rs"]
 mod parser;
 #[path = "corpus/rows.rs"]

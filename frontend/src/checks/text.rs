@@ -180,7 +180,9 @@ impl<'a> Checker<'a> {
         let is_simple = self.file.is_verbatim(name)
             && self.file.is_verbatim(value)
             && self.file.is_blank_between(name.span.end, value.span.start)
-            && !name.text.contains(['"', '\'', self.file.escape]);
+            && !name.text.contains(['"', '\'', self.file.escape])
+            // A name ends at an ASCII blank, a word at any: `a\u{a0}b c` is a name that no word can be.
+            && !name.text.contains(char::is_whitespace);
         let text = pair_value(&value.text, self.file.escape).filter(|_| is_simple)?;
         Some(Edit {
             span: Span::new(name.span.end, value.span.end),

@@ -54,6 +54,10 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         empty_is_unset: bool,
     ) -> Result<String, WordError> {
         let colon = if empty_is_unset { ":" } else { "" };
+        // Found before the word is looked at, so that it is an error for unset variables too when those are kept.
+        if empty_is_unset && matches!(modifier, '#' | '%') {
+            return Err(unsupported(name, format!("{colon}{modifier}")));
+        }
         let escapes = if matches!(modifier, '#' | '%') {
             Escapes::Keep
         } else {

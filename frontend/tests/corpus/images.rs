@@ -10,6 +10,7 @@ use rbuild_frontend::{instructions, plan};
 use serde_json::{Value, json};
 
 use super::checks::{fired, recorded};
+use super::on_purpose;
 use super::rows::{check_all, dockerfile_of, dockerfiles};
 
 /// What every external base was for the reference.
@@ -56,6 +57,15 @@ pub(crate) fn plan_all(text: &str, options: &PlanOptions) -> Result<Graph, Error
     }
 }
 
+fn differs(text: &str, row: &Value, words: &str) -> Result<(), String> {
+    let errors = [&row["error"], &row["all_stages_error"]];
+    let error = errors
+        .into_iter()
+        .find_map(Value::as_str)
+        .unwrap_or_default();
+    on_purpose::differs(text, error, format!("{}: {words}\n--- {text}", row["id"]))
+}
+
 fn document(graph: Graph) -> Value {
     let mut image = graph.image;
     image.history = graph
@@ -74,7 +84,7 @@ fn configs() {
     check_all("parser/image-config.jsonl", |row| {
         let text = dockerfile_of(&texts, row);
         let ours = plan_all(text, &PlanOptions::default());
-        let show = |words: String| Err(format!("{}: {words}\n--- {text}", row["id"]));
+        let show = |words: String| differs(text, row, &words);
         match (ours, row["error"].as_str()) {
             (Ok(_), Some(error)) => show(format!("accepted, but: {error}")),
             (Err(error), None) => show(format!("refused: {error}")),
@@ -106,7 +116,7 @@ fn checks() {
             checks_all_stages: true,
             ..PlanOptions::default()
         };
-        let show = |words: String| Err(format!("{}: {words}\n--- {text}", row["id"]));
+        let show = |words: String| differs(text, row, &words);
         let refusal = [&row["error"], &row["all_stages_error"]]
             .into_iter()
             .find_map(Value::as_str);

@@ -26,19 +26,23 @@ fn typed_instructions() {
             }),
             Err(errors) => json!(errors.to_string()),
         };
-        report.compare(dockerfile, &comparable(row), &found);
+        report.compare_file((dockerfile, &row), &comparable(&row), &found);
     }
     report.finish();
 }
 
-/// A row in one shape: absent and null lists mean the same, and so do mounts that can't be read, whatever is wrong.
-fn comparable(row: Value) -> Value {
+/// A row in one shape: absent and null lists mean the same, and so do mounts that can't be read, whatever is wrong. The
+/// kinds of flags of a RUN come in no order.
+fn comparable(row: &Value) -> Value {
     let strip = |value: &mut Value| {
         let Some(command) = value.as_object_mut() else {
             return;
         };
         if command.remove("MountsError").is_some() {
             command.insert("Mounts".into(), json!(mounts::UNREADABLE));
+        }
+        if let Some(flags) = command.get_mut("FlagsUsed").and_then(Value::as_array_mut) {
+            flags.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
         }
         for arg in command
             .get_mut("Args")
@@ -52,8 +56,8 @@ fn comparable(row: Value) -> Value {
         }
         command.retain(|_, value| !value.is_null());
     };
-    let Value::Object(mut row) = row else {
-        return row;
+    let Value::Object(mut row) = row.clone() else {
+        return row.clone();
     };
     row.remove("id");
     let mut globals = row

@@ -114,8 +114,8 @@ fn cases() {
     };
     let mut report = Report::new("parser/cases.jsonl");
     for row in &rows {
-        report.compare(
-            text(row, "dockerfile"),
+        report.compare_file(
+            (text(row, "dockerfile"), row),
             &expected_outcome(row),
             &outcome(&source(row)),
         );
@@ -130,8 +130,8 @@ fn fuzz() {
     };
     let mut report = Report::new("parser/fuzz.jsonl");
     for row in &rows {
-        report.compare(
-            text(row, "dockerfile"),
+        report.compare_file(
+            (text(row, "dockerfile"), row),
             &expected_outcome(row),
             &outcome(&source(row)),
         );
@@ -166,8 +166,8 @@ fn compare_trees(report: &mut Report, dockerfile: &str, expected: &Value) {
         Err(errors) => (vec![json!(errors.to_string())], String::new()),
     };
     let nodes = expected["nodes"].as_array().cloned().unwrap_or_default();
-    report.compare(
-        dockerfile,
+    report.compare_file(
+        (dockerfile, expected),
         &(nodes, text(expected, "ast").to_owned()),
         &found,
     );

@@ -40,8 +40,8 @@ fn mode(row: &Value) -> Mode {
             Unset::Empty
         },
         quotes: match (is_set("raw_quotes"), is_set("skip_process_quotes")) {
-            (true, _) => Quotes::Keep,
             (_, true) => Quotes::Ordinary,
+            (true, false) => Quotes::Keep,
             _ => Quotes::Remove,
         },
         escapes: if is_set("raw_escapes") {

@@ -1,0 +1,29 @@
+//! Deliberate differences that can meet any row: see `docs/differences.md`. A row is first compared like every other;
+//! only when it differs does it count what its text holds.
+
+use super::rows::notice;
+
+/// Why a row about this file may differ, if it may; `error` is what the reference said about it, or a text
+/// that holds that.
+pub(crate) fn reason(dockerfile: &str, error: &str) -> Option<&'static str> {
+    if dockerfile.lines().any(has_flag_beyond_ascii) {
+        return Some("flags are UTF-8");
+    }
+    error
+        .contains("device feature is only supported")
+        .then_some("`RUN --device` is understood")
+}
+
+/// Whether a character beyond ASCII follows the beginning of a flag.
+fn has_flag_beyond_ascii(line: &str) -> bool {
+    line.find("--").is_some_and(|flag| !line[flag..].is_ascii())
+}
+
+/// Fails with `words`, unless the row may differ: then it is told.
+pub(crate) fn differs(dockerfile: &str, error: &str, words: String) -> Result<(), String> {
+    let Some(reason) = reason(dockerfile, error) else {
+        return Err(words);
+    };
+    notice(&format!("differs on purpose ({reason}): {dockerfile:?}"));
+    Ok(())
+}

@@ -191,6 +191,16 @@ pub enum StepError {
     /// A git repository could not be had.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// A user or group is named where there is no file system to look it up in.
+    #[error(
+        "`{owner}` can't be looked up: the step starts from an empty root, without /etc/passwd and /etc/group"
+    )]
+    NobodyKnown {
+        /// As given to `--chown` or `USER`.
+        owner: String,
+        /// It is `--link` that starts from an empty root.
+        is_linked: bool,
+    },
     /// The build lacks a permission that the step asks for.
     #[error("{what} is not allowed in this build")]
     NotAllowed {
@@ -307,6 +317,10 @@ impl StepError {
                 "add a line `!{}` to the ignore file, or copy something else",
                 path.trim_start_matches('/')
             )),
+            Self::NobodyKnown { is_linked: true, .. } => {
+                Some("give numbers such as `--chown=1000:1000`, or leave out `--link`".to_owned())
+            }
+            Self::NobodyKnown { .. } => Some("give numbers such as `1000:1000`".to_owned()),
             Self::Select(SelectError::NotFound { .. }) => {
                 Some("paths are relative to the root of what is copied from; nothing outside it can be used".to_owned())
             }

@@ -1,6 +1,7 @@
 //! `--chown` and the owner of `WORKDIR`: ids from a text and the image's own passwd and group.
 //!
-//! Unknown names and missing files are root, silently: the reference does so and images rely on it.
+//! An unknown user and missing files are root, silently, and an unknown group is what there would be without one: the
+//! reference does so and images rely on it.
 
 use std::os::fd::BorrowedFd;
 
@@ -17,10 +18,7 @@ const MAX_ID: u32 = u32::MAX - 1;
 /// Looks up `user[:group]`. A name's primary group is its group; a number alone is user and group.
 pub(crate) fn lookup(root: BorrowedFd<'_>, text: &[u8]) -> Result<(u32, u32), FileError> {
     let (user, group) = match text.iter().position(|byte| *byte == b':') {
-        Some(colon) => (
-            &text[..colon],
-            Some(&text[colon + 1..]).filter(|group| !group.is_empty()),
-        ),
+        Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
         None => (text, None),
     };
     let (uid, mut gid) = match given(user)? {
@@ -36,12 +34,15 @@ pub(crate) fn lookup(root: BorrowedFd<'_>, text: &[u8]) -> Result<(u32, u32), Fi
     if let Some(group) = group {
         gid = match given(group)? {
             Some(gid) => gid,
-            None if group == b"root" => 0,
+            None if group.is_empty() || group == b"root" => 0,
             None => {
                 let groups = read_small_file(root, b"etc/group", LIMIT)?.unwrap_or_default();
-                find(&groups, group)
-                    .and_then(|fields| number(fields.first()?))
-                    .unwrap_or_default()
+                find(&groups, group).map_or(gid, |fields| {
+                    fields
+                        .first()
+                        .and_then(|gid| number(gid))
+                        .unwrap_or_default()
+                })
             }
         };
     }
@@ -108,7 +109,10 @@ mod tests {
             ("app:root", (1000, 0)),
             ("nobody-knows", (0, 0)),
             ("bad", (0, 0)),
-            ("9:unknown", (9, 0)),
+            ("9:unknown", (9, 9)),
+            ("app:unknown", (1000, 1001)),
+            ("unknown:unknown", (0, 0)),
+            ("app:", (1000, 0)),
             ("9:none", (9, 0)),
             (":staff", (0, 50)),
             ("4294967294:2147483648", (u32::MAX - 1, 1 << 31)),

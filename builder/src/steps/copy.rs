@@ -160,7 +160,8 @@ fn operation(copy: &Copy, source: usize, selection: Selection, unpacks: bool) ->
             .mode
             .as_ref()
             .and_then(ModeChange::octal)
-            .unwrap_or(PARENT_MODE),
+            // Without the bits above the permissions, as in the reference.
+            .map_or(PARENT_MODE, |mode| mode & 0o777),
         unpacks,
     })
 }

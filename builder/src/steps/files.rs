@@ -10,6 +10,7 @@ use crate::solve::Made;
 
 /// Runs the step's file job and commits its layer. Blocks.
 pub(super) fn change(job: &StepJob) -> Result<Made, StepError> {
+    check_owner(job)?;
     let workspace = &job.solver.workspace;
     let scratch = workspace.scratch("files")?;
     let mut plan = match job.operation() {
@@ -42,4 +43,24 @@ pub(super) fn change(job: &StepJob) -> Result<Made, StepError> {
     let inputs = plan.inputs_if_changed(&outcome.copied)?;
     let layer = seal::commit(workspace, &scratch.join("upper"), outcome.layer)?;
     Ok(Made { layer, inputs })
+}
+
+/// Refuses a name as the owner of what an empty root gets: nothing says which number it is, and root would be a guess.
+fn check_owner(job: &StepJob) -> Result<(), StepError> {
+    let (owner, is_linked) = match job.operation() {
+        Operation::Workdir { owner, .. } => (owner.as_str(), false),
+        Operation::Copy(copy) => (copy.owner.as_deref().unwrap_or_default(), copy.is_linked),
+        Operation::Run(_) | Operation::Image(_) => return Ok(()),
+    };
+    let is_known = |name: &str| {
+        name.is_empty() || name == "root" || name.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let has_root = job.solver.graph.steps[job.index.0].parent.is_some() && !is_linked;
+    if has_root || owner.splitn(2, ':').all(is_known) {
+        return Ok(());
+    }
+    Err(StepError::NobodyKnown {
+        owner: owner.to_owned(),
+        is_linked,
+    })
 }

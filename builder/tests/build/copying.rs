@@ -31,6 +31,38 @@ fn wildcards_owners_modes_and_destinations() {
 }
 
 #[test]
+fn a_name_needs_a_file_system_to_look_it_up_in() {
+    let place = Place::new();
+    place.file("f", "1").file("passwd", "app:x:7:8::/:\n");
+    for (dockerfile, words) in [
+        (
+            "FROM base\nCOPY --link --chown=app f /\n",
+            "leave out `--link`",
+        ),
+        ("FROM scratch\nCOPY --chown=1:app f /\n", "`1:app`"),
+        ("FROM scratch\nADD --chown=app f /\n", "`app`"),
+        ("FROM scratch\nUSER app\nWORKDIR /w\n", "give numbers"),
+    ] {
+        let (code, message) = place.build(dockerfile).err();
+        assert!(code == 1 && message.contains(words), "{message}");
+    }
+    let image = place
+        .build(
+            "FROM scratch\nCOPY passwd /etc/\nCOPY --chown=app:unknown f /\n\
+             COPY --link --chown=root:5 --chmod=7755 f /d/g\n",
+        )
+        .ok()
+        .image;
+    let owner = |path: &str| {
+        let entry = image.entry(path).unwrap();
+        (entry.uid, entry.gid, entry.mode & 0o7777)
+    };
+    assert_eq!(owner("f"), (7, 8, 0o644));
+    assert_eq!(owner("d/g"), (0, 5, 0o7755));
+    assert_eq!(owner("d"), (0, 5, 0o755), "not the bits above");
+}
+
+#[test]
 fn ignored_files_stay_out() {
     let place = Place::new();
     place

@@ -27,7 +27,7 @@ use crate::image::{self, BuiltImage};
 use crate::layers::{self, LargestLayer};
 use crate::options::{BuildOptions, Output, OutputKind};
 use crate::solve::{Solver, StepCounts};
-pub(crate) use plan::{name as image_name, this_machine};
+pub(crate) use plan::{misspelt_stage, name as image_name, this_machine};
 pub(crate) use workspace::Workspace;
 
 /// What a build made.
@@ -284,7 +284,7 @@ fn in_the_whole_build(
     if let (StepError::Image(_), Operation::Image(ImageReference::Name(name))) =
         (&source, &graph.steps[failure.step].operation)
     {
-        failure.help = plan::misspelt_stage(program, name);
+        failure.help = misspelt_stage(program, name);
     }
     failure.step += first_id;
     BuildError::Step { failure, source }

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use rbuild_cache::Lease;
 use rbuild_frontend::diagnostic::{Diagnostic, Errors, Phase, Severity};
 use rbuild_frontend::graph::{
-    BuildArgument, Graph, ImageRequest, MountKind, Operation, PlanOptions, Planned, ResolvedImage,
+    BuildArgument, Graph, ImageReference, ImageRequest, MountKind, Operation, PlanOptions, Planned,
+    ResolvedImage,
 };
 use rbuild_frontend::image_config::ImageConfig;
-use rbuild_frontend::instruction::{Program, Stage};
+use rbuild_frontend::instruction::{InstructionKind, Program, Stage};
 use rbuild_frontend::mend::{Mended, mend};
 use rbuild_frontend::source::{Lines, Source};
 use rbuild_frontend::{instructions, plan};
 
-use crate::build::{image_name, this_machine};
+use crate::build::{Workspace, image_name, misspelt_stage, this_machine};
 use crate::context;
 use crate::engine::Engine;
 use crate::error::BuildError;
@@ -39,8 +40,19 @@ pub struct Report {
     pub errors: Vec<Diagnostic>,
     /// Build checks that fired. They are errors if the file's settings say so.
     pub warnings: Vec<Diagnostic>,
-    /// Base images that could not be looked up, and why: checks that depend on them were left out.
-    pub unknown_images: Vec<(String, String)>,
+    /// Images that could not be looked up: checks that depend on them were left out.
+    pub unknown_images: Vec<UnknownImage>,
+}
+
+/// An image that could not be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownImage {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// What may have been meant.
+    pub help: Option<String>,
 }
 
 impl Report {
@@ -100,7 +112,7 @@ pub struct Targets {
 /// # Errors
 /// The Dockerfile or its context can't be read. What is wrong in the file is in the report.
 pub async fn check(engine: Option<&Engine>, options: &BuildOptions) -> Result<Report, BuildError> {
-    let file = File::read(options)?;
+    let file = File::read(engine, options).await?;
     let (program, errors) = instructions::parse_partly(&file.source);
     let plans = file.plan_options(options)?;
     let mut report = Report {
@@ -135,8 +147,44 @@ pub async fn check(engine: Option<&Engine>, options: &BuildOptions) -> Result<Re
         push_new(&mut report.errors, found.errors);
         push_new(&mut report.warnings, found.warnings);
     }
-    report.unknown_images = bases.unknown();
+    let names = like_stages(&program, options);
+    bases.look_up(&requests_of(names, &plans[0])).await;
+    report.unknown_images = bases.unknown(&program);
     Ok(report)
+}
+
+/// Images that files are copied from and that are called almost like a stage: worth a question, since nothing else tells
+/// a misspelt stage from an image.
+fn like_stages(program: &Program, options: &BuildOptions) -> Vec<String> {
+    let is_stage = |name: &str| {
+        let mut stages = program.stages.iter();
+        name.parse::<usize>().is_ok()
+            || stages.any(|stage| {
+                let stage = stage.name.as_deref();
+                stage.is_some_and(|stage| stage.eq_ignore_ascii_case(name))
+            })
+    };
+    let instructions = program.stages.iter().flat_map(|stage| &stage.instructions);
+    let names = instructions.filter_map(|instruction| match &instruction.kind {
+        InstructionKind::Copy(copy) => copy.from.as_deref(),
+        _ => None,
+    });
+    let names = names.filter(|name| {
+        !is_stage(name)
+            && !options.named_contexts.contains_key(*name)
+            && plan::closest_stage(program, name).is_some()
+    });
+    names.map(str::to_owned).collect()
+}
+
+fn requests_of(names: Vec<String>, options: &PlanOptions) -> Vec<ImageRequest> {
+    let platform = options.target_platform.as_ref();
+    let platform = platform.unwrap_or(&options.build_platform);
+    let requests = names.into_iter().map(|name| ImageRequest {
+        reference: ImageReference::Name(name),
+        platform: platform.clone(),
+    });
+    requests.collect()
 }
 
 /// Says what the target can be given.
@@ -147,7 +195,7 @@ pub async fn outline(
     engine: Option<&Engine>,
     options: &BuildOptions,
 ) -> Result<Outline, BuildError> {
-    let file = File::read(options)?;
+    let file = File::read(engine, options).await?;
     let program = parse(&file.source)?;
     let plan_options = PlanOptions {
         checks_all_stages: false,
@@ -191,8 +239,11 @@ pub async fn outline(
 ///
 /// # Errors
 /// The Dockerfile can't be read, or does not parse.
-pub fn targets(options: &BuildOptions) -> Result<Targets, BuildError> {
-    let file = File::read(options)?;
+pub async fn targets(
+    engine: Option<&Engine>,
+    options: &BuildOptions,
+) -> Result<Targets, BuildError> {
+    let file = File::read(engine, options).await?;
     let stages = parse(&file.source)?.stages;
     Ok(Targets {
         source: file.source,
@@ -215,8 +266,11 @@ pub struct Mend {
 ///
 /// # Errors
 /// The Dockerfile can't be read.
-pub fn mend_dockerfile(options: &BuildOptions) -> Result<Mend, BuildError> {
-    let file = File::read(options)?;
+pub async fn mend_dockerfile(
+    engine: Option<&Engine>,
+    options: &BuildOptions,
+) -> Result<Mend, BuildError> {
+    let file = File::read(engine, options).await?;
     let plans = file.plan_options(options)?;
     let mended = mend(&file.source, &plans[0]);
     Ok(Mend {
@@ -294,7 +348,18 @@ struct File {
 }
 
 impl File {
-    fn read(options: &BuildOptions) -> Result<Self, BuildError> {
+    /// Reads it; a context that is no directory is fetched into the engine's store, as a build would.
+    async fn read(engine: Option<&Engine>, options: &BuildOptions) -> Result<Self, BuildError> {
+        // Where nothing can be unpacked, what needs no unpacking can be read all the same.
+        let fetcher = engine.filter(|engine| engine.rung().is_ok());
+        if let Some(engine) = fetcher.filter(|_| context::is_elsewhere(options)) {
+            let workspace = Arc::new(Workspace::for_a_look(engine, options.clone())?);
+            return Ok(Self {
+                source: context::open_main(&workspace, None).await?,
+                path: None,
+                ignore: context::ignore_of(options, None)?,
+            });
+        }
         let context::LocalDockerfile { source, path } = context::read_alone(options)?;
         let ignore = context::ignore_of(options, path.as_deref())?;
         Ok(Self {
@@ -398,11 +463,17 @@ impl<'a> Bases<'a> {
         }
     }
 
-    fn unknown(self) -> Vec<(String, String)> {
+    fn unknown(self, program: &Program) -> Vec<UnknownImage> {
         let failed = self.failed.into_iter();
-        failed
-            .map(|(request, reason)| (image_name(&request.reference), reason))
-            .collect()
+        let unknown = failed.map(|(request, reason)| {
+            let name = image_name(&request.reference);
+            UnknownImage {
+                help: misspelt_stage(program, &name),
+                name,
+                reason,
+            }
+        });
+        unknown.collect()
     }
 }
 

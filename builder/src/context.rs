@@ -26,7 +26,9 @@ use crate::options::BuildOptions;
 use crate::select::SelectError;
 use crate::tree::SourceTree;
 use crate::tree::directory::DirectoryTree;
-pub(crate) use dockerfile::{LocalDockerfile, dockerfile_name, ignore_of, read_alone, read_local};
+pub(crate) use dockerfile::{
+    LocalDockerfile, dockerfile_name, ignore_of, is_elsewhere, read_alone, read_local,
+};
 pub use error::ContextError;
 pub(crate) use open::{fetch_named, open_main};
 pub(crate) use spec::planned_contexts;
@@ -35,6 +37,9 @@ pub(crate) use stdin::Patient;
 
 /// Largest Dockerfile or ignore file that is read.
 const MAX_TEXT_SIZE: u64 = 64 << 20;
+
+/// What messages call a Dockerfile that was read from standard input.
+const STDIN_NAME: &str = "<stdin>";
 
 /// The files of a context.
 #[derive(Clone, Debug)]

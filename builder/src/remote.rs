@@ -21,9 +21,9 @@ use self::registry::RegistryBackend;
 
 use crate::event::{Event, EventSink};
 use crate::explain::parts;
-use crate::options::{CacheKind, CacheSource, CacheTarget};
+use crate::options::{BuildOptions, CacheKind, CacheSource, CacheTarget};
 use crate::pull::ImageSources;
-use crate::registry::RegistryClient;
+use crate::registry::{ClientOptions, RegistryClient};
 
 /// The caches of one build.
 pub(crate) struct Caches {
@@ -51,6 +51,16 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    /// For one build.
+    pub(crate) fn of(options: &BuildOptions, store: &Store, cancel: &CancellationToken) -> Self {
+        let registries = options.registries.clone();
+        Self {
+            client: RegistryClient::with_settings(ClientOptions::of_a_cache(), registries),
+            store: store.clone(),
+            cancel: cancel.clone(),
+        }
+    }
+
     fn backend(&self, reference: &Reference) -> RegistryBackend {
         let (client, store) = (self.client.clone(), self.store.clone());
         RegistryBackend::new(reference, client, store, self.cancel.clone())

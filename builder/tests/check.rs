@@ -108,8 +108,41 @@ fn a_base_that_cannot_be_looked_up_hides_no_finding() {
     );
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        stderr.contains("the base `localhost:1/none` could not be looked up"),
+        stderr.contains("the image `localhost:1/none` could not be looked up"),
         "{stderr}"
+    );
+}
+
+#[test]
+fn an_image_that_is_called_almost_like_a_stage_is_doubted() {
+    let directory = context("FROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /\n");
+    let output = rbuild(directory.path(), &["check", "--pull=never"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("the image `biuld` could not be looked up")
+            && stderr.contains("did you mean the stage `build`?"),
+        "{stderr}"
+    );
+    let meant = context("FROM scratch AS build\nFROM scratch\nCOPY --from=Build /a /\n");
+    let output = rbuild(meant.path(), &["check", "--pull=never"]);
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_dockerfile_may_be_a_pipe_but_not_endless() {
+    let directory = context("");
+    let output = rbuild(directory.path(), &["check", "-f", "/dev/zero", "."]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("`/dev/zero` is larger than"), "{stderr}");
+    let output = rbuild(directory.path(), &["check", "-f", "/dev/null", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    // What has no place still has a file.
+    assert!(
+        stdout(&output)
+            .starts_with("error[no-instructions]: the file has no instructions\n --> /dev/null\n"),
+        "{}",
+        stdout(&output)
     );
 }
 

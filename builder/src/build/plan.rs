@@ -157,7 +157,7 @@ fn image_failed(
 }
 
 /// The help for an image that is not there and whose name is almost that of a stage.
-pub(super) fn misspelt_stage(program: &Program, name: &str) -> Option<String> {
+pub(crate) fn misspelt_stage(program: &Program, name: &str) -> Option<String> {
     let stage = rbuild_frontend::plan::closest_stage(program, name)?;
     Some(format!(
         "if no image was meant: did you mean the stage `{stage}`?"

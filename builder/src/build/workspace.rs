@@ -95,32 +95,41 @@ impl Workspace {
         events: EventSink,
         cancel: CancellationToken,
     ) -> Result<Self, BuildError> {
+        let mut workspace = Self::open(engine, options, events, cancel)?;
+        // The last that could fail has not: from here on there is a build to tell of.
+        let options = &workspace.options;
+        let dockerfile = context::dockerfile_name(options, dockerfile);
+        workspace.recorder =
+            Recorder::begin(&workspace.store, &workspace.lease, options, &dockerfile);
+        if let Some(recorder) = &workspace.recorder {
+            workspace.events = recorder.sink(workspace.events);
+        }
+        let events = &workspace.events;
+        workspace.caches = Caches::open(
+            &options.cache_from,
+            &options.cache_to,
+            Arc::clone(events),
+            Remote::of(options, &workspace.store, &workspace.cancel),
+        );
+        workspace.images.tasks = Tasks::new(Arc::clone(events));
+        Ok(workspace)
+    }
+
+    /// For who fetches a context to look at its Dockerfile: nothing is recorded, and nobody listens.
+    pub(crate) fn for_a_look(engine: &Engine, options: BuildOptions) -> Result<Self, BuildError> {
+        Self::open(engine, options, Arc::new(|_| {}), CancellationToken::new())
+    }
+
+    fn open(
+        engine: &Engine,
+        options: BuildOptions,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Result<Self, BuildError> {
         let store = engine.store().clone();
         let spawner = engine.spawner().clone();
         let lease = store.lease().map_err(BuildError::store)?;
         let contexts = Contexts::new(&options, store.clone())?;
-        // The last that could fail has not: from here on there is a build to tell of.
-        let dockerfile = context::dockerfile_name(&options, dockerfile);
-        let recorder = Recorder::begin(&store, &lease, &options, &dockerfile);
-        let events = match &recorder {
-            Some(recorder) => recorder.sink(events),
-            None => events,
-        };
-        let remote = Remote {
-            client: RegistryClient::with_settings(
-                ClientOptions::of_a_cache(),
-                options.registries.clone(),
-            ),
-            store: store.clone(),
-            cancel: cancel.clone(),
-        };
-        let events_of_caches = Arc::clone(&events);
-        let caches = Caches::open(
-            &options.cache_from,
-            &options.cache_to,
-            events_of_caches,
-            remote,
-        );
         let images = ImageSources {
             store: store.clone(),
             spawner: spawner.clone(),
@@ -130,6 +139,7 @@ impl Workspace {
             ),
             tasks: Tasks::new(Arc::clone(&events)),
         };
+        let remote = Remote::of(&options, &store, &cancel);
         Ok(Self {
             settings: OnceLock::new(),
             store,
@@ -137,8 +147,9 @@ impl Workspace {
             spawner,
             contexts,
             options,
+            caches: Caches::open(&[], &[], Arc::clone(&events), remote),
             events,
-            recorder,
+            recorder: None,
             cancel,
             tasks: TaskTracker::new(),
             has_told_network: AtomicBool::new(false),
@@ -147,7 +158,6 @@ impl Workspace {
             // A machine without a resolver still builds: only names stay unknown.
             resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
             images,
-            caches,
             resolved: Mutex::default(),
             sources: Mutex::default(),
             checked: Mutex::default(),

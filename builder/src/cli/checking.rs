@@ -39,7 +39,9 @@ pub(crate) fn check(
         }
         .into());
     }
-    let mend = check::mend_dockerfile(&options).map_err(of_build)?;
+    let engine = engine(global, variables);
+    let mend = runtime()?.block_on(check::mend_dockerfile(engine.as_ref(), &options));
+    let mend = mend.map_err(of_build)?;
     let has_mends = ui::report::print_mends(&mend, call.format);
     if args.diff {
         return Ok(ExitCode::from(u8::from(has_mends)));
@@ -62,11 +64,7 @@ pub(crate) fn answer(
     global: &GlobalArgs,
     variables: &Variables,
 ) -> Result<ExitCode, Failure> {
-    // Without a store the text can still be looked at: a check must not fail for a disk that is read-only.
-    let engine: Option<Engine> = match call.method {
-        Method::Targets => None,
-        _ => open_engine(global, &IsolationArgs::default(), variables).ok(),
-    };
+    let engine = engine(global, variables);
     let runtime = runtime()?;
     match call.method {
         Method::Build | Method::Check => {
@@ -82,11 +80,16 @@ pub(crate) fn answer(
             Ok(ExitCode::SUCCESS)
         }
         Method::Targets => {
-            let targets = check::targets(options).map_err(of_build)?;
-            ui::report::print_targets(&targets, call.format);
+            let targets = runtime.block_on(check::targets(engine.as_ref(), options));
+            ui::report::print_targets(&targets.map_err(of_build)?, call.format);
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Without a store the text can still be looked at: a check must not fail for a disk that is read-only.
+fn engine(global: &GlobalArgs, variables: &Variables) -> Option<Engine> {
+    open_engine(global, &IsolationArgs::default(), variables).ok()
 }
 
 fn of_build(error: rbuild::BuildError) -> Failure {

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::{ContextError, MAX_TEXT_SIZE};
+use super::{ContextError, MAX_TEXT_SIZE, STDIN_NAME};
 use crate::git::redacted;
 use crate::options::{BuildOptions, ContextSource, DockerfileSource};
 
@@ -57,6 +57,17 @@ pub(crate) fn read_local(options: &BuildOptions) -> Result<Option<LocalDockerfil
     }
 }
 
+/// Whether the Dockerfile is known only when something was fetched or unpacked, or may be: what comes on standard input
+/// can be an archive.
+pub(crate) fn is_elsewhere(options: &BuildOptions) -> bool {
+    match &options.dockerfile {
+        Some(DockerfileSource::Stdin | DockerfileSource::Text(_)) => false,
+        Some(DockerfileSource::Url(_)) => true,
+        Some(DockerfileSource::Path(path)) if path.is_absolute() => false,
+        Some(DockerfileSource::Path(_)) | None => local_context(options).is_none(),
+    }
+}
+
 /// The same for who looks at a Dockerfile and builds nothing: without the files of a context that would have to be
 /// fetched.
 pub(crate) fn read_alone(options: &BuildOptions) -> Result<LocalDockerfile, ContextError> {
@@ -72,7 +83,7 @@ pub(crate) fn read_alone(options: &BuildOptions) -> Result<LocalDockerfile, Cont
             });
         }
         Ok(LocalDockerfile {
-            source: Source::new("-", &text),
+            source: Source::new(STDIN_NAME, &text),
             path: None,
         })
     };
@@ -148,11 +159,13 @@ pub(super) fn in_directory(
             })?;
         return read(name, context.join(name));
     };
+    // A pipe is as good as a file: `-f <(generate)`. What never ends is given up at [`MAX_TEXT_SIZE`].
+    let is_readable = |path: &PathBuf| path.metadata().is_ok_and(|found| !found.is_dir());
     let candidates = |path: &Path| {
         let in_context = context.map(|context| context.join(path));
         std::iter::once(path.to_owned())
             .chain(in_context)
-            .find(|candidate| candidate.is_file())
+            .find(is_readable)
     };
     let lower_case = || candidates(&in_lower_case(path)?);
     let found =

@@ -121,8 +121,8 @@ pub enum ContextError {
         /// The context.
         context: String,
     },
-    /// A context that would have to be fetched by who builds nothing.
-    #[error("`{context}` is not read: a check fetches and unpacks nothing")]
+    /// A context that would have to be fetched by who has nowhere to put it.
+    #[error("cannot fetch or unpack `{context}`: there is no store, or no isolation to unpack in")]
     NotFetched {
         /// Its address.
         context: String,
@@ -163,7 +163,7 @@ impl ContextError {
             }
             Self::NoSubdirectory { .. } => "name the directory itself as the context",
             Self::NotFetched { .. } => {
-                "check a directory, or the Dockerfile alone on standard input: `-f - .` or `-`"
+                "`rbuild info` says what is missing; a directory, or the Dockerfile alone on standard input, can be checked all the same"
             }
             Self::Fetch { source, .. } => return source.help(),
             _ => return None,

@@ -10,7 +10,9 @@ use rbuild_frontend::source::Source;
 use rbuild_runner::archive;
 use rbuild_runner::job::SourceRoot;
 
-use super::{ContextError, LocalDockerfile, Main, Opened, Remote, Spec, Time, dockerfile, stdin};
+use super::{
+    ContextError, LocalDockerfile, Main, Opened, Remote, STDIN_NAME, Spec, Time, dockerfile, stdin,
+};
 use crate::build::Workspace;
 use crate::download;
 use crate::error::{BuildError, StepError};
@@ -21,7 +23,7 @@ use crate::options::{BuildOptions, ContextSource, DockerfileSource};
 /// Name of an archive from standard input in its directory of the lease.
 const SPOOL: &str = "archive";
 
-/// What messages call standard input.
+/// What messages call a context that is standard input.
 const STDIN: &str = "-";
 
 /// A context that came from elsewhere, and the Dockerfile if that is what it turned out to be.
@@ -105,7 +107,7 @@ async fn given(
             let text = workspace
                 .blocking(move || stdin::read_text(&cancel))
                 .await?;
-            Some(Source::new(STDIN, &text))
+            Some(Source::new(STDIN_NAME, &text))
         }
         Some(DockerfileSource::Url(url)) => {
             let fetched = download(workspace, url).await?;
@@ -287,7 +289,7 @@ async fn from_stdin(workspace: &Arc<Workspace>) -> Result<Arrived, ContextError>
                         path: directory,
                         dockerfile: None,
                     },
-                    text: Some(Source::new(STDIN, &text)),
+                    text: Some(Source::new(STDIN_NAME, &text)),
                 }),
                 stdin::Input::Archive => {
                     let fetched = unpack_spool(&inner, &directory)?;

@@ -1,6 +1,6 @@
 //! A [`Diagnostic`] as text: file, line, column, the place, its label, other places, the way out.
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use rbuild_frontend::diagnostic::{Diagnostic, Severity};
 use rbuild_frontend::source::{Source, Span};
 
@@ -69,6 +69,8 @@ pub(crate) fn render(diagnostic: &Diagnostic, source: &Source, terminal: Termina
             .annotation(window.annotation(AnnotationKind::Primary, diagnostic.span, &label))
             .annotations(notes);
         group = group.element(snippet);
+    } else {
+        group = group.element(Origin::path(source.name()));
     }
     let help = diagnostic.help.as_deref().map(clean);
     if let Some(help) = &help {

@@ -16,6 +16,7 @@ mod failing;
 mod git;
 mod history;
 mod language;
+mod looking;
 mod ordinary_user;
 mod real_job;
 mod remote_cache;

@@ -124,7 +124,11 @@ impl CheckSettings {
         let directive = directives.find(|found| found.name == DirectiveName::Check);
         let (text, span) = match (given, &directive) {
             (Some(text), _) => (text, Span::default()),
-            (None, Some(directive)) => (directive.value.as_str(), directive.value_span),
+            // As with `syntax`, the value ends at a blank.
+            (None, Some(directive)) => {
+                let value = directive.value.split(' ').next().unwrap_or_default();
+                (value, directive.value_span)
+            }
             (None, None) => return Ok(Self::default()),
         };
         Self::parse(text).map_err(|reason| {
@@ -219,6 +223,20 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(CheckSettings::parse(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directives_value_ends_at_a_blank() {
+        for (text, skipped) in [
+            ("# check=skip=A,B and why\nFROM a\n", "B"),
+            ("# check=skip=A, B\nFROM a\n", "A"),
+        ] {
+            let source = crate::source::Source::new("Dockerfile", text.as_bytes());
+            let program = crate::instructions::parse(&source).unwrap();
+            let settings = CheckSettings::of(&program, None).unwrap();
+            assert!(!settings.keeps(skipped) && settings.keeps("C"), "{text}");
+            assert_eq!(settings.keeps("B"), skipped == "A", "{text}");
         }
     }
 

@@ -135,7 +135,9 @@ impl<'a> Checker<'a> {
         }
         if matches!(lower.as_str(), "context" | "scratch") {
             let message = format!("`{lower}` has a meaning of its own as a stage name");
-            self.report("ReservedStageName", node, name.span, message);
+            // Neither this nor a second stage of one name is a matter of one instruction: comments have no say.
+            let reserved = warning("ReservedStageName", name.span, message);
+            self.warnings.push(reserved.within(node.lines));
         }
         self.check_description(node, &[&lower]);
         if let Some(first) = self.stages.insert(lower, name.span) {
@@ -267,9 +269,11 @@ pub(crate) fn warning(rule: &'static str, span: Span, message: String) -> Diagno
     }
 }
 
-/// Whether a comment above an instruction says `check=skip=` and the rule's name.
+/// Whether a comment above an instruction says `check=skip=` and the rule's name. Who asks for an experimental rule gets
+/// it: as everywhere, `skip` has no say in those.
 pub(crate) fn is_skipped_by_comment(rule: &str, comments: &[String]) -> bool {
-    settings_of(comments).is_some_and(|settings| settings.skip.has(rule))
+    !super::is_experimental(rule)
+        && settings_of(comments).is_some_and(|settings| settings.skip.has(rule))
 }
 
 /// What the first `check=` comment above an instruction says. One that can't be read says nothing.
@@ -350,6 +354,13 @@ mod tests {
                 ],
             ),
             ("FROM a AS b\nFROM b AS b", &[("DuplicateStageName", "b")]),
+            (
+                "ARG a\n# check=skip=all\nFROM a AS context",
+                &[
+                    ("ReservedStageName", "context"),
+                    ("InvalidDefinitionDescription", "FROM"),
+                ],
+            ),
             (
                 "FROM a\n# check=skip=MaintainerDeprecated for now\nMAINTAINER b",
                 &[],

@@ -135,7 +135,8 @@ impl<'a> StageTable<'a> {
         if let Ok(used) = word::expand(of_platform, self.inputs.program.escape, &global.variables) {
             variables.extend(used.matched);
         }
-        let platform = match &stage.platform {
+        // `--platform=` with nothing behind it is no flag; a variable that turns out empty is a mistake.
+        let platform = match stage.platform.as_deref().filter(|text| !text.is_empty()) {
             Some(text) => self.platform(stage, text, global, checks)?,
             None => None,
         };

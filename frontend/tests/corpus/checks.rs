@@ -93,11 +93,8 @@ fn text_rules() {
         if program.stages.is_empty() {
             continue;
         }
-        let kept = program
-            .warnings
-            .iter()
-            .filter(|warning| settings.keeps(warning.code));
-        let found = fired(&source, kept, counts);
+        let kept = settings.kept(&program, program.warnings.iter().cloned());
+        let found = fired(&source, &kept, counts);
         report.compare_file((dockerfile, row), &recorded(row, counts), &found);
     }
     report.finish();

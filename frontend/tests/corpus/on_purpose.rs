@@ -9,6 +9,13 @@ pub(crate) fn reason(dockerfile: &str, error: &str) -> Option<&'static str> {
     if dockerfile.lines().any(has_flag_beyond_ascii) {
         return Some("flags are UTF-8");
     }
+    if dockerfile.contains("--platform=windows") {
+        return Some("paths for Windows");
+    }
+    // Left out of the recorded warnings, but the build that it failed has failed.
+    if error.contains("for rules: InvalidBaseImagePlatform") {
+        return Some("the recorded base is of another platform");
+    }
     error
         .contains("device feature is only supported")
         .then_some("`RUN --device` is understood")

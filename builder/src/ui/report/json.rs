@@ -14,7 +14,7 @@ pub(super) fn check(report: &Report) -> Value {
     let warnings = report.warnings.iter();
     let warnings: Vec<Value> = warnings.map(|found| warning(report, found)).collect();
     let source = json!({
-        "fileName": shown_path(report.path.as_deref(), &report.source),
+        "filename": shown_path(report.path.as_deref(), &report.source),
         "language": "Dockerfile",
         "data": STANDARD.encode(report.source.text()),
     });

@@ -88,7 +88,7 @@ fn json_has_the_references_shape() {
         2
     );
     assert_eq!(document["errors"].as_array().map(Vec::len), Some(2));
-    assert_eq!(document["sources"][0]["fileName"], "sub dir/Dockerfile");
+    assert_eq!(document["sources"][0]["filename"], "sub dir/Dockerfile");
     let warned = json::check(&report(WARNED));
     insta::assert_snapshot!(format!("{:#}", warned["warnings"][1]), @r#"
     {

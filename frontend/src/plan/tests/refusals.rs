@@ -170,7 +170,8 @@ fn checks_need_values() {
     );
     let graph = Case::new("# check=skip=JSONArgsRecommended\nFROM a\nCMD sh\n").graph();
     assert_eq!(graph.warnings, []);
-    let text = "FROM a\n# check=experimental=all\n# which one\nARG A\n# not asked for\nARG B\n";
+    let text =
+        "FROM a\n# check=experimental=all;skip=all\n# which one\nARG A\n# not asked for\nARG B\n";
     let graph = Case::new(text).graph();
     let found: Vec<_> = graph.warnings.iter().map(|found| found.code).collect();
     assert_eq!(found, ["InvalidDefinitionDescription"]);

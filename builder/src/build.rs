@@ -366,6 +366,9 @@ fn describe(output: &Output) -> String {
     if output.kind == OutputKind::Image {
         return if output.pushes { "registry" } else { "image" }.to_owned();
     }
+    if output.kind == OutputKind::Engine {
+        return "engine".to_owned();
+    }
     output.destination.as_ref().map_or_else(
         || "standard output".to_owned(),
         |path| path.display().to_string(),

@@ -13,6 +13,7 @@ mod commands;
 mod error;
 mod failure;
 mod flags;
+mod format;
 mod isolation;
 mod output;
 mod past;

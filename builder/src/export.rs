@@ -7,6 +7,7 @@
 //! | `type=docker` | what `docker save` writes, with a layout's files | renamed into place when it is whole |
 //! | `type=oci` | a layout in a tar archive | renamed into place when it is whole |
 //! | `type=oci,tar=false` | a layout directory | `index.json` is written last |
+//! | `--load`, `type=docker` without `dest` | an image of podman, docker or containerd | when the engine says so |
 //! | `type=tar` | the merged root file system as a tar | renamed into place when it is whole |
 //! | `type=local` | the merged root file system as files | as it goes |
 //!
@@ -16,7 +17,9 @@
 
 mod annotations;
 mod contents;
+mod copy;
 mod document;
+mod engine;
 mod error;
 mod layers;
 mod oci;
@@ -31,6 +34,7 @@ use rbuild_cache::Lease;
 use rbuild_frontend::reference::Reference;
 
 pub use self::annotations::{AnnotationError, Annotations};
+pub use self::engine::EngineError;
 pub use self::error::ExportError;
 pub use self::push::PushCounts;
 use crate::image::BuiltImage;
@@ -107,10 +111,15 @@ impl Exporter {
             OutputKind::DockerDirectory => "exporting to a directory for Docker",
             OutputKind::Local => "exporting files",
             OutputKind::Tar => "exporting a tar of the root file system",
+            OutputKind::Engine => "loading into an engine",
         };
         let task = self.sources.tasks.start(title);
         let exported = match output.kind {
             OutputKind::Local | OutputKind::Tar => self.export_root(images, output, lease).await,
+            OutputKind::Engine => {
+                self.hand_over(images, output, options, names, lease, &task)
+                    .await
+            }
             _ => {
                 self.export_layout(images, output, options, names, lease, &task)
                     .await
@@ -172,6 +181,27 @@ impl Exporter {
         let saved = saved.await;
         task.finish(&saved, |()| String::new());
         saved
+    }
+
+    /// Copies an image of the store to a registry or into an archive or layout.
+    pub(crate) async fn copy_stored(
+        &self,
+        image: &BuiltImage,
+        manifest_digest: Option<&Digest>,
+        output: &Output,
+        names: Vec<String>,
+        lease: &Lease,
+    ) -> Result<Exported, ExportError> {
+        let task = Arc::new(self.sources.tasks.start("copying an image"));
+        let copied = async {
+            let assembled = self
+                .assemble_image(image, manifest_digest, output, lease, &task)
+                .await?;
+            self.deliver(assembled, output, names, lease, &task).await
+        };
+        let copied = copied.await;
+        finish(task, &copied, digest_of);
+        copied
     }
 
     /// What is shipped of an image of the store; its manifest is noted there.

@@ -4,6 +4,7 @@
 //! fields are only ever added. `recorder` writes them while a build runs.
 
 mod earlier;
+mod origins;
 pub(crate) mod recorder;
 mod written;
 
@@ -14,6 +15,7 @@ use rbuild_cache::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::origins::Origins;
 pub(crate) use self::written::Written;
 use crate::explain::{Reason, parts};
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::blocking;
 use crate::export::{ExportError, Exported};
+use crate::history::Origins;
 use crate::image::BuiltImage;
 use crate::manifest::MAX_DOCUMENT;
 use crate::pull::{PullError, keep_document};
@@ -46,6 +47,19 @@ pub struct HistoryLine {
     pub size: Option<u64>,
     /// The layer.
     pub diff_id: Option<Digest>,
+    /// How long the step took that made the layer, in milliseconds, as far as the history of builds knows.
+    pub took: Option<u64>,
+    /// Where the layer came from: a build, a cache, an image.
+    pub origin: Option<String>,
+}
+
+/// A document of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// Its config.
+    Config,
+    /// Its manifest.
+    Manifest,
 }
 
 /// Why an image of the store can't be shown or named.
@@ -73,6 +87,12 @@ pub enum ImagesError {
         /// As given.
         name: String,
     },
+    /// An image that was never packed.
+    #[error("image `{name}` has no manifest yet")]
+    NoManifest {
+        /// As given.
+        name: String,
+    },
     /// The config is not one.
     #[error("the config of image `{name}` is not valid")]
     Config {
@@ -91,6 +111,19 @@ pub enum ImagesError {
     /// The store.
     #[error(transparent)]
     Keep(#[from] Box<PullError>),
+}
+
+impl ImagesError {
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NoManifest { name } => Some(format!(
+                "one is made when it is pushed or saved: `rbuild save -o FILE {name}`"
+            )),
+            Self::Unknown { .. } => Some("`rbuild images` lists what the store has".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// The full name with a tag: `app` → `docker.io/library/app:latest`.
@@ -252,9 +285,23 @@ impl Images {
         }))
     }
 
+    /// A document of an image, byte for byte. Blocks.
+    pub fn document(&self, name: &str, what: Document) -> Result<Vec<u8>, ImagesError> {
+        let (record, _) = self.find(name)?;
+        let digest = match what {
+            Document::Config => Some(record.config_digest),
+            Document::Manifest => record.manifest_digest,
+        };
+        let digest = digest.ok_or_else(|| ImagesError::NoManifest {
+            name: name.to_owned(),
+        })?;
+        Ok(self.store.read_blob(&digest, MAX_DOCUMENT)?)
+    }
+
     /// The history of an image, newest first, with the sizes of its layers. Blocks.
     pub fn history(&self, name: &str) -> Result<Vec<HistoryLine>, ImagesError> {
         let (record, config) = self.find(name)?;
+        let origins = Origins::read(&self.store);
         let mut layers = record.chain.0.iter();
         let mut lines: Vec<HistoryLine> = config
             .history
@@ -265,7 +312,11 @@ impl Images {
                 } else {
                     layers.next()
                 };
+                let origin = layer.map(|layer| origins.of(&layer.diff_id));
+                let (took, origin) = origin.unwrap_or_default();
                 HistoryLine {
+                    took,
+                    origin,
                     created: entry.created,
                     created_by: entry.created_by,
                     size: layer.map(|layer| layer.tar_size),

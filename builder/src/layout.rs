@@ -381,7 +381,11 @@ impl Layout {
     }
 
     /// Reads a small blob whole and checks it.
-    fn document(&self, digest: &Digest, expected: Option<u64>) -> Result<Vec<u8>, LayoutError> {
+    pub(crate) fn document(
+        &self,
+        digest: &Digest,
+        expected: Option<u64>,
+    ) -> Result<Vec<u8>, LayoutError> {
         let (reader, actual) = self.open_blob(digest)?;
         if actual > MAX_DOCUMENT {
             return Err(

@@ -71,5 +71,7 @@ pub use remote::LONGEST_CACHE_TAG;
 pub use run_image::RunError;
 pub use select::SelectError;
 pub use solve::StepCounts;
-pub use transfer::{ImportOptions, LoadedImage, PushedImage, SaveForm, TransferError};
+pub use transfer::{
+    Copied, Endpoint, ImportOptions, LoadedImage, PushedImage, SaveForm, TransferError,
+};
 pub use tree::TreeError;

@@ -214,6 +214,8 @@ pub struct Output {
     pub annotations: Vec<(String, String)>,
     /// `name=`: image names, as typed.
     pub names: Vec<String>,
+    /// The engine of [`OutputKind::Engine`]; none is the first that is installed.
+    pub engine: Option<LocalEngine>,
 }
 
 impl Output {
@@ -230,6 +232,7 @@ impl Output {
             pushes: false,
             annotations: Vec::new(),
             names: Vec::new(),
+            engine: None,
         }
     }
 }
@@ -251,6 +254,26 @@ pub enum OutputKind {
     Local,
     /// The root file system as a tar archive.
     Tar,
+    /// An image of an engine of this machine: `--load`, `type=docker` without `dest`.
+    Engine,
+}
+
+impl OutputKind {
+    /// Whether it writes files, or to standard output; others give the image to who keeps images.
+    pub fn writes_out(self) -> bool {
+        !matches!(self, Self::Image | Self::Engine)
+    }
+}
+
+/// Who else keeps images on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalEngine {
+    /// podman, and what shares its storage.
+    Podman,
+    /// docker
+    Docker,
+    /// containerd, through `ctr`.
+    Containerd,
 }
 
 /// Whose media types documents and layers get.

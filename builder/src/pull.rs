@@ -13,6 +13,7 @@ mod blobs;
 mod cached;
 mod error;
 mod layers;
+mod whole;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use rbuild_runner::Spawner;
 pub(crate) use self::blobs::keep_document;
 use self::cached::CacheOrigin;
 pub use self::error::PullError;
+pub(crate) use self::whole::WholeSource;
 use crate::blocking;
 use crate::layout::{ArchivedImage, Layout};
 use crate::manifest::{self, Document, MAX_DOCUMENT, media};

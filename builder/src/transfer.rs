@@ -1,5 +1,6 @@
 //! Images between the store and the world, without a build: pull, push, save; load, import, export, copy.
 
+mod copy;
 mod import;
 mod load;
 
@@ -82,6 +83,14 @@ pub enum TransferError {
         #[source]
         source: std::io::Error,
     },
+    /// An end of a copy that can't be read.
+    #[error("`{text}` is no place to copy from or to: {reason}")]
+    Endpoint {
+        /// As typed.
+        text: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Something else where a root file system was expected.
     #[error("`{}` is not a tar archive with files, compressed or not", path.display())]
     NotATar {
@@ -120,6 +129,10 @@ impl TransferError {
             Self::TagWithAllTags { .. } => Some("leave the tag or `--all-tags` out".to_owned()),
             Self::Isolation(source) | Self::Import { source, .. } => source.help(),
             Self::Archive(source) => source.help(),
+            Self::Endpoint { .. } => Some(
+                "places are NAME, store:NAME, oci:DIR[:TAG], oci-archive:FILE[:NAME] and docker-archive:FILE[:NAME]"
+                    .to_owned(),
+            ),
             Self::Change { .. } => Some(format!("changes are {}", import::CHANGES.join(", "))),
             _ => None,
         }
@@ -161,6 +174,7 @@ pub struct PushedImage {
     pub counts: PushCounts,
 }
 
+pub use self::copy::{Copied, Endpoint};
 pub use self::import::ImportOptions;
 pub use self::load::LoadedImage;
 

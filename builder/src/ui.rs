@@ -26,7 +26,7 @@ pub(crate) mod table;
 
 use std::io::{self, IsTerminal, Write};
 
-use rbuild::options::{BuildOptions, OutputKind};
+use rbuild::options::BuildOptions;
 
 pub(crate) use console::Console;
 
@@ -83,6 +83,11 @@ pub(crate) fn refuse_terminal(file: Option<&std::path::Path>) -> Result<(), NoAr
     }
 }
 
+/// Data as it is.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    write_stdout(&String::from_utf8_lossy(bytes));
+}
+
 /// Whether nothing is piped in.
 pub(crate) fn is_stdin_terminal() -> bool {
     io::stdin().is_terminal()
@@ -95,7 +100,7 @@ pub(crate) fn refuse_archive_on_terminal(
     let has_archive = options
         .outputs
         .iter()
-        .any(|output| output.destination.is_none() && output.kind != OutputKind::Image);
+        .any(|output| output.destination.is_none() && output.kind.writes_out());
     if has_archive && io::stdout().is_terminal() {
         Err(NoArchiveOnTerminal)
     } else {

@@ -34,7 +34,7 @@ fn help_is_short() {
       check       Look for mistakes in a Dockerfile, and mend those that are mechanical
       run         Run a command in an image
       images      List the images of the store [alias: ls]
-      inspect     Print an image's config and manifest as JSON
+      inspect     Print what the store knows of an image, its config or its manifest
       history     Print how an image was made, newest line first
       layers      Print what each layer of an image adds, changes and wastes
       explain     Say why the steps of a build ran, or did not
@@ -48,6 +48,7 @@ fn help_is_short() {
       pull        Fetch images from registries into the store
       push        Send images of the store to their registries
       save        Write images into an archive that docker, podman and skopeo read
+      copy        Copy an image between registries, the store, layouts and archives
       load        Take the images of an archive into the store: what save, docker, podman and skopeo
                   write
       import      Make an image of a root file system in a tar archive
@@ -119,15 +120,27 @@ fn help_of_a_build() {
               An agent socket or key for `RUN --mount=type=ssh` and git; `default` is $SSH_AUTH_SOCK
 
     Output:
-      -t, --tag <NAME[:TAG]>        Name the image in the store
-          --push                    Push the image to the registries of its names, as soon as it is
-                                    built
-      -o, --output <DEST>           Write the result: DIR, `-` (a tar on stdout), or
-                                    type=oci|docker|local|tar|image|registry,dest=PATH,…
-          --label <KEY[=VALUE]>     A label of the image config
-          --annotation <KEY=VALUE>  An annotation of the manifest
-          --iidfile <FILE>          Write the image id to a file
-          --metadata-file <FILE>    Write digests and names to a file, as JSON
+      -t, --tag <NAME[:TAG]>
+              Name the image in the store
+          --push
+              Push the image to the registries of its names, as soon as it is built
+          --load[=<podman|docker|containerd>]
+              Give the image to podman, docker or containerd; without a word to the first that is
+              installed
+      -o, --output <DEST>
+              Write the result: DIR, `-` (a tar on stdout), or
+              type=oci|docker|local|tar|image|registry,dest=PATH,…
+          --label <KEY[=VALUE]>
+              A label of the image config
+          --annotation <KEY=VALUE>
+              An annotation of the manifest
+          --budget <size=N,added=N,layers=N>
+              Fail instead of keeping or pushing an image that is larger: size=200MB, added=50MB (above
+              the base), layers=20
+          --iidfile <FILE>
+              Write the image id to a file
+          --metadata-file <FILE>
+              Write digests and names to a file, as JSON
 
     Cache:
           --no-cache                       Run every step again

@@ -9,6 +9,7 @@
 )]
 
 mod archives;
+mod images;
 mod registries;
 
 use std::ffi::OsString;
@@ -18,7 +19,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, PruneArgs};
-pub(crate) use archives::{ExportArgs, ImportArgs, LoadArgs};
+pub(crate) use archives::{CopyArgs, ExportArgs, ImportArgs, LoadArgs};
+pub(crate) use images::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 pub(crate) use registries::{
     InfoArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs, SaveArgs,
 };
@@ -95,8 +97,8 @@ pub(crate) enum Verb {
     /// List the images of the store
     #[command(visible_alias = "ls")]
     Images(ImagesArgs),
-    /// Print an image's config and manifest as JSON
-    Inspect(ImageArg),
+    /// Print what the store knows of an image, its config or its manifest
+    Inspect(InspectArgs),
     /// Print how an image was made, newest line first
     History(HistoryArgs),
     /// Print what each layer of an image adds, changes and wastes
@@ -124,6 +126,8 @@ pub(crate) enum Verb {
     Push(PushArgs),
     /// Write images into an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Copy an image between registries, the store, layouts and archives
+    Copy(CopyArgs),
     /// Take the images of an archive into the store: what save, docker, podman and skopeo write
     Load(LoadArgs),
     /// Make an image of a root file system in a tar archive
@@ -207,6 +211,9 @@ pub(crate) struct OutputArgs {
     /// Push the image to the registries of its names, as soon as it is built
     #[arg(long)]
     pub(crate) push: bool,
+    /// Give the image to podman, docker or containerd; without a word to the first that is installed
+    #[arg(long, value_name = "podman|docker|containerd", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) load: Option<String>,
     /// Write the result: DIR, `-` (a tar on stdout), or type=oci|docker|local|tar|image|registry,dest=PATH,…
     #[arg(short, long, value_name = "DEST", allow_hyphen_values = true)]
     pub(crate) output: Vec<String>,
@@ -362,36 +369,6 @@ pub(crate) struct RunArgs {
     pub(crate) isolation: IsolationArgs,
 }
 
-/// `rbuild images`
-#[derive(Args, Debug)]
-pub(crate) struct ImagesArgs {
-    /// Only image ids
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Full ids
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-}
-
-/// A verb about one image.
-#[derive(Args, Debug)]
-pub(crate) struct ImageArg {
-    /// Name or id of an image in the store
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-}
-
-/// `rbuild history`
-#[derive(Args, Debug)]
-pub(crate) struct HistoryArgs {
-    /// Name or id of an image in the store
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Whole commands
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-}
-
 /// `rbuild layers`
 #[derive(Args, Debug)]
 pub(crate) struct LayersArgs {
@@ -413,25 +390,6 @@ pub(crate) struct LayersArgs {
         hide_default_value = true
     )]
     pub(crate) format: ListFormat,
-}
-
-/// `rbuild tag`
-#[derive(Args, Debug)]
-pub(crate) struct TagArgs {
-    /// Name or id of an image in the store
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// The new name
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(crate) name: String,
-}
-
-/// `rbuild rmi`
-#[derive(Args, Debug)]
-pub(crate) struct RmiArgs {
-    /// Names to remove
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
 }
 
 /// `--format`

@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rbuild::history::History;
-use rbuild::images::Images;
+use rbuild::images::{Document, Images};
 use rbuild::layers::{self, ImageLayers};
 use rbuild::options::BuildOptions;
 use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
 
 use super::args::{
-    BuildArgs, Cli, GlobalArgs, IsolationArgs, LayersArgs, ListFormat, LogLevel, RunArgs, Verb,
+    BuildArgs, Cli, GlobalArgs, InspectArgs, IsolationArgs, LayersArgs, ListFormat, LogLevel,
+    RunArgs, Verb,
 };
 use super::call::Method;
 use super::error::UsageError;
@@ -76,7 +77,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             Ok(ExitCode::SUCCESS)
         }
         Verb::Inspect(args) => {
-            ui::print_json(&images()?.inspect(&args.image).map_err(Failure::new)?);
+            inspect(&args, &images()?)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::History(args) => {
@@ -115,6 +116,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
         Verb::Pull(args) => transfers::pull(&args, &cli.global, variables),
         Verb::Push(args) => transfers::push(&args, &cli.global, variables),
         Verb::Save(args) => transfers::save(&args, &cli.global, variables),
+        Verb::Copy(args) => archives::copy(&args, &cli.global, variables),
         Verb::Load(args) => archives::load(&args, &cli.global, variables),
         Verb::Import(args) => archives::import(&args, &cli.global, variables),
         Verb::Export(args) => archives::export(&args, &cli.global, variables),
@@ -175,6 +177,31 @@ fn root_of(global: &GlobalArgs) -> PathBuf {
         .root
         .clone()
         .unwrap_or_else(EngineOptions::default_root)
+}
+
+fn inspect(args: &InspectArgs, images: &Images) -> Result<(), Failure> {
+    let what = if args.config {
+        Some(Document::Config)
+    } else {
+        args.manifest.then_some(Document::Manifest)
+    };
+    if let Some(what) = what {
+        let bytes = images.document(&args.image, what).map_err(|error| {
+            let help = error.help();
+            Failure::with_help(error, help)
+        })?;
+        ui::print_bytes(&bytes);
+        return Ok(());
+    }
+    let value = images.inspect(&args.image).map_err(Failure::new)?;
+    match &args.format {
+        None => ui::print_json(&value),
+        Some(format) => {
+            let text = super::format::render(format, &value).map_err(Failure::new)?;
+            ui::print_bytes(text.as_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// What this machine allows is tried out; when that can't even be begun, the rest is told all the same.

@@ -133,12 +133,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     )
     .unless(&["true", "1", "t"]),
     no_effect("force-rm", false, "there are no intermediate containers"),
-    refused(
-        "load",
-        false,
-        "images cannot be handed to Docker or podman yet",
-        "`-o type=oci,dest=image.tar`, then `docker load -i image.tar` or `podman load -i image.tar`",
-    ),
     refused("memory", true, LIMITS, LIMITS_INSTEAD).short('m'),
     refused("memory-swap", true, LIMITS, LIMITS_INSTEAD),
     refused(

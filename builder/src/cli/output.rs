@@ -97,8 +97,12 @@ impl<'a> Spec<'a> {
             "cacheonly" => return self.finish().map(|()| None),
             "docker" => {
                 let is_archive = self.take_switch("tar")?.unwrap_or(true);
+                let has_place = self.pairs.iter().any(|(key, _)| key == "dest");
                 output(
-                    if is_archive {
+                    if is_archive && !has_place {
+                        // As the reference's clients have it.
+                        OutputKind::Engine
+                    } else if is_archive {
                         OutputKind::Docker
                     } else {
                         OutputKind::DockerDirectory
@@ -126,14 +130,6 @@ impl<'a> Spec<'a> {
 
     fn read_destination(&mut self, output: &mut Output) -> Result<(), UsageError> {
         let given = self.take("dest");
-        if given.is_none() && output.kind == OutputKind::Docker {
-            // Without it the reference's clients load the image into an engine.
-            return Err(self
-                .wrong("`dest=FILE` is missing: images cannot be handed to an engine yet")
-                .with_help(
-                    "`dest=image.tar`, or `dest=-` and `| docker load` or `| podman load`",
-                ));
-        }
         output.destination = given.filter(|path| path != "-").map(PathBuf::from);
         let is_missing = output.destination.is_none();
         match output.kind {
@@ -198,7 +194,7 @@ impl<'a> Spec<'a> {
         // As the reference has it: Docker archives have Docker's media types unless something else is asked for.
         let is_docker = matches!(
             output.kind,
-            OutputKind::Docker | OutputKind::DockerDirectory
+            OutputKind::Docker | OutputKind::DockerDirectory | OutputKind::Engine
         );
         output.media_types = if self.take_switch("oci-mediatypes")?.unwrap_or(!is_docker) {
             MediaTypes::Oci
@@ -343,6 +339,7 @@ mod tests {
                 "type=docker,dest=x.tar",
                 "Docker to x.tar with Docker's types",
             ),
+            ("type=docker", "Engine with Docker's types"),
             ("type=docker,dest=-,oci-mediatypes=true", "Docker"),
             (
                 "type=docker,tar=false,dest=d",
@@ -368,10 +365,6 @@ mod tests {
             ("", "it is empty"),
             ("dest=a,x=y", "`type=` is missing"),
             ("type=zip", "`zip` is not a type of output"),
-            (
-                "type=docker",
-                "`dest=FILE` is missing: images cannot be handed to an engine yet",
-            ),
             (
                 "type=docker,tar=false",
                 "`dest=DIRECTORY` is missing: a directory can't go to stdout",

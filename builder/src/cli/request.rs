@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use rbuild::export::Annotations;
 use rbuild::options::{
-    BuildOptions, ContextSource, DockerfileSource, Entitlement, Output, OutputKind, PullPolicy,
-    SecretSource,
+    BuildOptions, ContextSource, DockerfileSource, Entitlement, LocalEngine, Output, OutputKind,
+    PullPolicy, SecretSource,
 };
 use rbuild::registry::{RegistryFlags, RegistrySettings, Secret};
 use rbuild_frontend::git_reference::GitReference;
@@ -73,6 +73,7 @@ impl BuildRequest {
         input(&args.input, variables, &mut options)?;
         offer_agent(&mut options, variables);
         output(&args.output, &mut options)?;
+        load(args, &mut options)?;
         push(args, &mut options)?;
         options.registries = registries(&args.registries, variables)?;
         cache(&args.cache, &mut options)?;
@@ -297,6 +298,34 @@ fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageErro
     if let Some(text) = &args.budget {
         options.budget = parse_image_budget(text)?;
     }
+    Ok(())
+}
+
+/// `--load` is one more output.
+fn load(args: &BuildArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
+    let Some(text) = &args.output.load else {
+        return Ok(());
+    };
+    let engine = match text.as_str() {
+        "podman" => Some(LocalEngine::Podman),
+        "docker" => Some(LocalEngine::Docker),
+        "containerd" | "ctr" => Some(LocalEngine::Containerd),
+        text => match parse_switch(text) {
+            Some(true) => None,
+            Some(false) => return Ok(()),
+            None => {
+                return Err(UsageError::value(
+                    "--load",
+                    text,
+                    "it is one of podman, docker, containerd",
+                ));
+            }
+        },
+    };
+    options.outputs.push(Output {
+        engine,
+        ..Output::of_kind(OutputKind::Engine)
+    });
     Ok(())
 }
 
@@ -544,7 +573,7 @@ fn check_streams(options: &BuildOptions, progress: ProgressMode) -> Result<(), U
     let to_stdout = options
         .outputs
         .iter()
-        .filter(|output| output.kind != OutputKind::Image && output.destination.is_none());
+        .filter(|output| output.kind.writes_out() && output.destination.is_none());
     match to_stdout.count() {
         1 if progress == ProgressMode::Quiet => Err(UsageError::Conflict {
             first: "--quiet",

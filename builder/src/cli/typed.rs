@@ -121,11 +121,7 @@ mod tests {
                 "build --no-cache=true --rm=1 .",
                 "build --no-cache --rm .",
             ),
-            (
-                "a false switch",
-                "--push --load=false --push=false .",
-                "build .",
-            ),
+            ("a false switch", "--push --push=false .", "build ."),
             (
                 "the last one wins",
                 "--no-cache=false --no-cache .",

@@ -84,7 +84,7 @@ impl Assembled {
 }
 
 impl Contents {
-    fn add_document(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
+    pub(super) fn add_document(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let descriptor = Descriptor::of(media_type, &bytes);
         self.blobs
             .insert(descriptor.digest.digest().to_owned(), Blob::Bytes(bytes));

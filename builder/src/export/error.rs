@@ -7,7 +7,9 @@ use rbuild_cache::{BlobError, DbError, LeaseError};
 use rbuild_runner::JobError;
 
 use super::AnnotationError;
+use super::engine::EngineError;
 use crate::images::ImagesError;
+use crate::manifest::ManifestError;
 use crate::pull::PullError;
 use crate::registry::RegistryError;
 
@@ -45,6 +47,27 @@ pub enum ExportError {
         /// Why.
         #[source]
         source: Box<RegistryError>,
+    },
+    /// The image that is copied can't be used.
+    #[error("the image that is copied can't be used")]
+    Source {
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// No engine to hand an image to.
+    #[error(
+        "there is no engine to load the image into: neither podman nor docker nor ctr is in PATH"
+    )]
+    NoEngine,
+    /// An engine did not take an image.
+    #[error("`{program}` did not take the image")]
+    Engine {
+        /// What was called.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: EngineError,
     },
     /// A push without a name.
     #[error("there is nowhere to push to: the image has no name")]
@@ -149,6 +172,9 @@ impl ExportError {
         match self {
             Self::Terminal => {
                 Some("redirect standard output, or name a file with `dest=`".to_owned())
+            }
+            Self::NoEngine => {
+                Some("install one, or write an archive: `-o type=docker,dest=image.tar`".to_owned())
             }
             Self::NoDestination => Some("add `dest=DIR`".to_owned()),
             Self::IsDirectory { .. } => {

@@ -20,7 +20,7 @@ use crate::manifest;
 use crate::options::{Output, OutputKind};
 use crate::tasks::Task;
 
-const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT_FILE: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// What an archive or directory holds beside the blobs.
 #[derive(Debug)]
@@ -74,6 +74,38 @@ impl Exporter {
         images: Vec<(Assembled, Vec<String>)>,
         output: &Output,
     ) -> Result<(), ExportError> {
+        let written = Written::of(images, output.kind);
+        let (store, output) = (self.sources.store.clone(), output.clone());
+        blocking::run(move || write_layout(&store, &written, &output)).await
+    }
+
+    /// Writes an archive of this kind into a pipe, and closes it.
+    pub(super) async fn write_to_pipe(
+        &self,
+        images: Vec<(Assembled, Vec<String>)>,
+        kind: OutputKind,
+        pipe: io::PipeWriter,
+    ) -> Result<(), ExportError> {
+        let written = Written::of(images, kind);
+        let store = self.sources.store.clone();
+        blocking::run(move || {
+            let mut writer = BufWriter::with_capacity(1 << 20, pipe);
+            let done = write_tar(&store, &written, &mut writer)
+                .and_then(|()| writer.flush().map_err(TarError::Write));
+            done.map_err(|error| match error {
+                TarError::Blob(error) => error.into(),
+                TarError::Write(source) => ExportError::Write {
+                    path: "a pipe".into(),
+                    source,
+                },
+            })
+        })
+        .await
+    }
+}
+
+impl Written {
+    fn of(images: Vec<(Assembled, Vec<String>)>, kind: OutputKind) -> Self {
         let mut written = Written {
             contents: Contents::default(),
             entries: Vec::new(),
@@ -93,13 +125,12 @@ impl Exporter {
             }
             written.contents.add(assembled.contents);
         }
-        if is_docker(output.kind) {
+        if is_docker(kind) {
             let text =
                 serde_json::to_vec(&docker).expect("lists of strings can be written as JSON");
             written.docker = Some(text);
         }
-        let (store, output) = (self.sources.store.clone(), output.clone());
-        blocking::run(move || write_layout(&store, &written, &output)).await
+        written
     }
 }
 

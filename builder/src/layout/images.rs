@@ -9,7 +9,7 @@ use rbuild_frontend::reference::Reference;
 
 use super::archive::Archive;
 use super::docker::{self, DockerArchive, DockerError};
-use super::{CONTAINERD_NAME, Kind, Layout, LayoutError, REF_NAME};
+use super::{CONTAINERD_NAME, Kind, Layout, LayoutError, LayoutImage, REF_NAME};
 use crate::manifest;
 
 /// An image of an archive: its documents are verified, its layers not touched.
@@ -51,6 +51,60 @@ impl Layout {
         })
     }
 
+    /// The entry of `index.json` with a name or tag; without one the only entry.
+    pub(crate) fn entry(&self, wanted: Option<&str>) -> Result<Descriptor, LayoutError> {
+        let mut entries = self.entries()?;
+        let is_wanted = |entry: &Descriptor| {
+            wanted.is_none_or(|wanted| super::has_tag(entry, wanted) || names(entry, wanted))
+        };
+        entries.retain(is_wanted);
+        // Several names of one image are several entries.
+        entries.dedup_by(|one, other| one.digest() == other.digest());
+        match <[Descriptor; 1]>::try_from(entries) {
+            Ok([only]) => Ok(only),
+            Err(several) => Err(self.no_such(wanted, several.iter().filter_map(super::name_of))),
+        }
+    }
+
+    /// The image with a name or tag; without one the only image.
+    pub(crate) fn pick(
+        &self,
+        wanted: Option<&str>,
+        platform: &Platform,
+    ) -> Result<ArchivedImage, LayoutError> {
+        if let Kind::Docker(docker) = &self.kind {
+            let is_wanted = |image: &&ArchivedImage| {
+                wanted.is_none_or(|wanted| {
+                    let mut names = image.names.iter();
+                    names.any(|name| is_same_name(name, wanted))
+                })
+            };
+            let found: Vec<&ArchivedImage> = docker.images.iter().filter(is_wanted).collect();
+            if let [only] = found.as_slice() {
+                return Ok((*only).clone());
+            }
+            let names = docker.images.iter().flat_map(|image| &image.names);
+            return Err(self.no_such(wanted, names.map(String::as_str)));
+        }
+        let entry = self.entry(wanted)?;
+        let found = self.image(None, Some(entry.digest()), platform)?;
+        Ok(archived(found, full_name_of(&entry)))
+    }
+
+    fn no_such<'a>(
+        &self,
+        wanted: Option<&str>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> LayoutError {
+        LayoutError::NoSuchImage {
+            path: self.path.clone(),
+            wanted: wanted
+                .unwrap_or("without a name that is the only one")
+                .to_owned(),
+            tags: names.map(str::to_owned).collect(),
+        }
+    }
+
     /// All images, those of several platforms for `platform` only.
     pub fn images(&self, platform: &Platform) -> Result<Vec<ArchivedImage>, LayoutError> {
         if let Kind::Docker(docker) = &self.kind {
@@ -69,13 +123,7 @@ impl Layout {
                 .find(|known| known.config_digest == *found.manifest.config().digest())
             {
                 Some(known) => known.names.extend(name),
-                None => images.push(ArchivedImage {
-                    names: name.into_iter().collect(),
-                    config_digest: found.manifest.config().digest().clone(),
-                    config_bytes: found.config_bytes,
-                    layers: found.manifest.layers().clone(),
-                    manifest: Some((found.manifest_digest, found.manifest_bytes)),
-                }),
+                None => images.push(archived(found, name)),
             }
         }
         if images.is_empty() {
@@ -87,6 +135,26 @@ impl Layout {
         }
         Ok(images)
     }
+}
+
+fn archived(found: LayoutImage, name: Option<String>) -> ArchivedImage {
+    ArchivedImage {
+        names: name.into_iter().collect(),
+        config_digest: found.manifest.config().digest().clone(),
+        config_bytes: found.config_bytes,
+        layers: found.manifest.layers().clone(),
+        manifest: Some((found.manifest_digest, found.manifest_bytes)),
+    }
+}
+
+/// Whether an entry has this full name.
+fn names(entry: &Descriptor, wanted: &str) -> bool {
+    full_name_of(entry).is_some_and(|name| is_same_name(&name, wanted))
+}
+
+fn is_same_name(one: &str, other: &str) -> bool {
+    let full = |text: &str| Reference::parse(text).ok().map(Reference::with_default_tag);
+    one == other || full(one).is_some_and(|one| full(other) == Some(one))
 }
 
 /// The full name that an entry has. A bare tag, which is what the specification has in mind, names no repository.

@@ -43,14 +43,17 @@ pub(crate) fn print_images(images: &[ImageSummary], only_ids: bool, is_full: boo
 pub(crate) fn print_history(lines: &[HistoryLine], is_full: bool) {
     let row = |line: &HistoryLine| {
         let size = line.size.map_or_else(|| "-".to_owned(), units::bytes);
+        let took = line.took.map(std::time::Duration::from_millis);
         vec![
             created(line.created.as_deref()),
             size,
+            took.map_or_else(|| "-".to_owned(), units::duration),
+            line.origin.clone().unwrap_or_else(|| "-".to_owned()),
             shorten_command(&line.created_by, is_full),
         ]
     };
     write_stdout(&table(
-        &["CREATED", "SIZE", "CREATED BY"],
+        &["CREATED", "SIZE", "TIME", "FROM", "CREATED BY"],
         lines.iter().map(row),
     ));
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::RegistryArgs;
+
 /// `rbuild load`
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
@@ -33,6 +35,25 @@ pub(crate) struct ImportArgs {
     /// What the files run on [default: this machine]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+}
+
+/// `rbuild copy`
+#[derive(Args, Debug)]
+pub(crate) struct CopyArgs {
+    /// NAME of a registry, store:NAME, oci:DIR[:TAG], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// The same
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// Only this platform [default: all, where there is room for them]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArgs,
+    /// Print only the digest
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `rbuild export`

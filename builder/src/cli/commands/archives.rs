@@ -1,17 +1,42 @@
-//! `load`, `import` and `export`.
+//! `copy`, `load`, `import` and `export`.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use rbuild::ImportOptions;
+use rbuild::{Endpoint, ImportOptions};
 
 use super::transfers::{cancellable, transfer};
-use crate::cli::args::{ExportArgs, GlobalArgs, ImportArgs, LoadArgs, RegistryArgs};
+use crate::cli::args::{CopyArgs, ExportArgs, GlobalArgs, ImportArgs, LoadArgs, RegistryArgs};
 use crate::cli::error::UsageError;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{self, Failure};
 use crate::cli::request::{Variables, registries};
 use crate::cli::values::parse_platform;
 use crate::ui;
+
+pub(super) fn copy(
+    args: &CopyArgs,
+    global: &GlobalArgs,
+    variables: &Variables,
+) -> Result<ExitCode, Failure> {
+    let end = |text: &str| {
+        Endpoint::parse(text)
+            .map_err(|error| Failure::of_transfer(error).with_exit_code(failure::BAD_USAGE))
+    };
+    let (source, target) = (end(&args.source)?, end(&args.target)?);
+    let platform = args.platform.as_deref().map(parse_platform).transpose()?;
+    let settings = registries(&args.registries, variables)?;
+    let copied = transfer(global, variables, args.quiet, async |engine, events| {
+        engine
+            .copy(&source, &target, platform, &settings, events)
+            .await
+    })?;
+    ui::print_line(&if args.quiet {
+        copied.digest.to_string()
+    } else {
+        format!("{} {}", args.target, copied.digest)
+    });
+    Ok(ExitCode::SUCCESS)
+}
 
 pub(super) fn load(
     args: &LoadArgs,

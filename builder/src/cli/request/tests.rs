@@ -316,7 +316,6 @@ fn what_ci_files_are_full_of_never_fails_a_build() {
 #[test]
 fn what_cannot_be_had_is_refused_with_its_flag() {
     let refused = [
-        "--load",
         "--squash",
         "--attest type=sbom",
         "--provenance=true",

@@ -1,8 +1,8 @@
 //! Recorded answers of the reference builder, compared row by row.
 //!
-//! The tables lie outside the project: in `$RBUILD_CORPUS`, by default in `shared/corpus` beside the project's folder.
-//! Without them every test here prints a notice and passes. One module for each table; deliberate differences are
-//! named in the module that meets them, and explained in `docs/differences.md`.
+//! Our own tables are in `testdata/corpus`. A larger corpus lies outside the project: in `$RBUILD_CORPUS`, by default in
+//! `shared/corpus` beside the project's folder; a notice says when it is not there. One module for each table; deliberate
+//! differences are named in the module that meets them, and explained in `docs/differences.md`.
 
 #![expect(clippy::unwrap_used, reason = "in tests an unwrap is an assertion")]
 

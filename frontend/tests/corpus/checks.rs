@@ -67,9 +67,7 @@ pub(crate) fn fired<'a>(
 
 #[test]
 fn text_rules() {
-    let (Some(cases), Some(images)) = (dockerfiles(), rows("parser/image-config.jsonl")) else {
-        return;
-    };
+    let (cases, images) = (dockerfiles(), rows("parser/image-config.jsonl"));
     let mut report = Report::new("parser/image-config.jsonl (text rules)");
     let counts = |rule: &str| TEXT_RULES.contains(&rule);
     for row in &images {

@@ -13,9 +13,7 @@ use super::rows::{Report, dockerfile_of, dockerfiles, rows};
 
 #[test]
 fn typed_instructions() {
-    let (Some(cases), Some(programs)) = (dockerfiles(), rows("parser/instructions.jsonl")) else {
-        return;
-    };
+    let (cases, programs) = (dockerfiles(), rows("parser/instructions.jsonl"));
     let mut report = Report::new("parser/instructions.jsonl");
     for row in programs {
         let dockerfile = dockerfile_of(&cases, &row);

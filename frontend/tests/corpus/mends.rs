@@ -5,9 +5,7 @@ use super::same::mend_and_check;
 
 #[test]
 fn files_keep_their_meaning() {
-    let Some(rows) = rows("parser/cases.jsonl") else {
-        return;
-    };
+    let rows = rows("parser/cases.jsonl");
     let mut mended = 0;
     for row in &rows {
         let dockerfile = text(row, "dockerfile");

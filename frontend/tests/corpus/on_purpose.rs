@@ -16,6 +16,9 @@ pub(crate) fn reason(dockerfile: &str, error: &str) -> Option<&'static str> {
     if error.contains("for rules: InvalidBaseImagePlatform") {
         return Some("the recorded base is of another platform");
     }
+    if error.contains("circular dependency detected on stage: scratch") {
+        return Some("a mount without `from` reads no stage called `scratch`");
+    }
     error
         .contains("device feature is only supported")
         .then_some("`RUN --device` is understood")

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -12,7 +12,12 @@ use super::on_purpose;
 /// Differences shown in full before only the number counts.
 const SHOWN: usize = 8;
 
-/// The corpus's folder.
+/// Our own inputs, in the same layout: they are always there.
+pub(crate) fn own_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/corpus")
+}
+
+/// The large corpus's folder.
 pub(crate) fn root() -> PathBuf {
     std::env::var_os("RBUILD_CORPUS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"),
@@ -25,31 +30,36 @@ pub(crate) fn notice(words: &str) {
     writeln!(std::io::stderr(), "{words}").expect("standard error is open");
 }
 
-/// Rows of a table in JSON lines; none, with a notice, when the table is not here. Any other failure to read it fails.
-pub(crate) fn rows(table: &str) -> Option<Vec<Value>> {
-    let path = root().join(table);
+/// Rows of a table in JSON lines: our own, and those of the large corpus. Where that has none, a notice says so.
+pub(crate) fn rows(table: &str) -> Vec<Value> {
+    let mut rows = rows_of(&own_root(), table);
+    rows.extend(rows_of(&root(), table));
+    rows
+}
+
+/// Rows of a table in one folder; none, with a notice, when it is not there. Any other failure to read it fails.
+pub(crate) fn rows_of(root: &Path, table: &str) -> Vec<Value> {
+    let path = root.join(table);
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let lines = text.lines().filter(|line| !line.trim().is_empty());
-            Some(lines.map(|line| parse(table, line)).collect())
+            lines.map(|line| parse(table, line)).collect()
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && root != own_root() => {
             notice(&format!("skipped: no corpus table at {}", path.display()));
-            None
+            Vec::new()
         }
         Err(error) => panic!("{}: {error}", path.display()),
     }
 }
 
 /// The files of `parser/cases.jsonl` by id.
-pub(crate) fn dockerfiles() -> Option<HashMap<String, String>> {
+pub(crate) fn dockerfiles() -> HashMap<String, String> {
     let owned = |row: &Value, field| text(row, field).to_owned();
-    let rows = rows("parser/cases.jsonl")?;
-    Some(
-        rows.iter()
-            .map(|row| (owned(row, "id"), owned(row, "dockerfile")))
-            .collect(),
-    )
+    rows("parser/cases.jsonl")
+        .iter()
+        .map(|row| (owned(row, "id"), owned(row, "dockerfile")))
+        .collect()
 }
 
 /// The file that a row of another table is about.
@@ -139,9 +149,19 @@ impl Report {
 
 /// Asks `check` about every row and fails with the first few that differ.
 pub(crate) fn check_all(table: &str, check: impl Fn(&Value) -> Result<(), String>) {
-    let Some(rows) = rows(table.split(" (").next().unwrap_or(table)) else {
-        return;
-    };
+    check_each(
+        table,
+        &rows(table.split(" (").next().unwrap_or(table)),
+        check,
+    );
+}
+
+/// The same about these rows.
+pub(crate) fn check_each(
+    table: &str,
+    rows: &[Value],
+    check: impl Fn(&Value) -> Result<(), String>,
+) {
     let failures: Vec<String> = rows.iter().filter_map(|row| check(row).err()).collect();
     let count = rows.len();
     notice(&format!(

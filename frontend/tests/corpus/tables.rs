@@ -1,13 +1,14 @@
 //! Small languages: ignore files, modes, git references.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rbuild_frontend::chmod::ModeChange;
 use rbuild_frontend::git_reference::{GitMtime, GitReference};
 use rbuild_frontend::ignore_file::{IgnoreFile, IgnoreMatcher, ParentMatch, Verdict};
 use serde_json::Value;
 
-use super::rows::{check_all, notice, root, text};
+use super::rows::{check_all, check_each, notice, own_root, root, rows_of, text};
 
 fn texts(value: &Value) -> Vec<&str> {
     value
@@ -61,10 +62,9 @@ fn ignore_files() {
     });
 }
 
-/// Entries of the fixed tree, directories with a `/`, in walk order.
-fn tree() -> Option<Vec<String>> {
-    let layout =
-        std::fs::read_to_string(root().join("dockerignore/ignore-tree-layout.json")).ok()?;
+/// Entries of a corpus's tree, directories with a `/`, in walk order.
+fn tree(root: &Path) -> Option<Vec<String>> {
+    let layout = std::fs::read_to_string(root.join("dockerignore/ignore-tree-layout.json")).ok()?;
     let layout: Value = serde_json::from_str(&layout).unwrap();
     let mut entries = BTreeSet::new();
     for path in texts(&layout["files"]) {
@@ -120,16 +120,22 @@ fn walk(matcher: &IgnoreMatcher, entries: &[String]) -> BTreeSet<String> {
 
 #[test]
 fn ignore_trees() {
-    let Some(entries) = tree() else {
-        notice("skipped: no corpus table dockerignore/ignore-tree-layout.json");
-        return;
-    };
-    check_all("dockerignore/ignore-tree.jsonl", |row| {
+    let own = tree(&own_root()).expect("our own tree");
+    walks_agree(&own_root(), &own);
+    match tree(&root()) {
+        Some(entries) => walks_agree(&root(), &entries),
+        None => notice("skipped: no corpus table dockerignore/ignore-tree-layout.json"),
+    }
+}
+
+fn walks_agree(root: &Path, entries: &[String]) {
+    const TABLE: &str = "dockerignore/ignore-tree.jsonl";
+    check_each(TABLE, &rows_of(root, TABLE), |row| {
         let patterns = IgnoreFile::parse(text(row, "dockerignore").as_bytes()).unwrap();
         let ours = patterns
             .matcher()
             .ok()
-            .map(|matcher| walk(&matcher, &entries));
+            .map(|matcher| walk(&matcher, entries));
         let theirs = row["error"]
             .is_null()
             .then(|| texts(&row["kept"]).into_iter().map(str::to_owned).collect());

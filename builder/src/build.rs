@@ -188,6 +188,10 @@ async fn build_in(
     for words in arguments::notices(source, &workspace.options) {
         workspace.emit(Event::Notice(words));
     }
+    if !workspace.options.wants_image() && !workspace.options.tags.is_empty() {
+        let words = "`--output type=cacheonly` keeps no image: `--tag` has no effect";
+        workspace.emit(Event::Notice(words.to_owned()));
+    }
     let program = plan::parse(source, &workspace.options)?;
     workspace
         .unless_cancelled(epoch::settle(workspace, &program))
@@ -312,7 +316,7 @@ async fn export(
         .any(|output| output.kind == OutputKind::Image);
     let to_store = Output::of_kind(OutputKind::Image);
     let mut exports = Vec::new();
-    for output in (!has_store_output)
+    for output in (!has_store_output && options.wants_image())
         .then_some(&to_store)
         .into_iter()
         .chain(&options.outputs)

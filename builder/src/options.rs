@@ -61,6 +61,8 @@ pub struct BuildOptions {
     pub entitlements: Vec<Entitlement>,
     /// `--output`; empty keeps the image in the local store only.
     pub outputs: Vec<Output>,
+    /// `--output type=cacheonly`: where there is no other output, no image is kept either. Steps are done and recorded.
+    pub is_cache_only: bool,
     /// `--no-stat-cache`: hash every context file.
     pub no_stat_cache: bool,
     /// `SOURCE_DATE_EPOCH`, seconds. The build arg of that name goes first, and may also be `context`, a named context or
@@ -70,6 +72,13 @@ pub struct BuildOptions {
     pub budget: ImageBudget,
     /// Steps that may run at once; none is the number of CPUs.
     pub max_parallelism: Option<usize>,
+}
+
+impl BuildOptions {
+    /// Whether anything is made of the steps' results.
+    pub(crate) fn wants_image(&self) -> bool {
+        !self.is_cache_only || !self.outputs.is_empty()
+    }
 }
 
 /// What an image may weigh. Sizes are bytes of uncompressed layer tars.

@@ -278,6 +278,7 @@ fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageErro
     }
     for text in &args.output {
         let Some(output) = parse_output(text)? else {
+            options.is_cache_only = true;
             continue;
         };
         for name in &output.names {

@@ -10,6 +10,7 @@
 //! | `parent`, `base image NAME`, `below` | content chain; digest of the image; the step below, for people |
 //! | `ran-in` | the log of the run that made the record: build and step |
 //! | `result-key` | the key that the parts led to |
+//! | `link-key` | of a `COPY --link`: the key of its layer, whatever is below |
 //!
 //! Long values are shortened to their beginning and a digest.
 
@@ -41,6 +42,9 @@ pub(crate) const RAN_IN: &str = "ran-in";
 
 /// The result key, for caches that the record is copied to when only its definition key is known.
 pub(crate) const RESULT_KEY: &str = "result-key";
+
+/// The key of the layer alone, whatever is below: of a `COPY --link`.
+pub(crate) const LINK_KEY: &str = "link-key";
 
 /// Begins the value of a part that must not be shown.
 const HIDDEN: &str = "hidden:";
@@ -95,7 +99,7 @@ impl<'name> PartName<'name> {
         match name {
             INSTRUCTION => Self::Instruction,
             PARENT => Self::Parent,
-            BELOW | RAN_IN | RESULT_KEY => Self::Bookkeeping,
+            BELOW | RAN_IN | RESULT_KEY | LINK_KEY => Self::Bookkeeping,
             _ if name.starts_with(BASE_IMAGE) => Self::BaseImage,
             _ if name.starts_with("stands-on-") => Self::Bookkeeping,
             _ if SPELT.contains(&name) => Self::Spelt,

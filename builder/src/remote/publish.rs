@@ -119,8 +119,8 @@ impl Caches {
         let published = published.await.map_err(|error| Told(words_of(&error)));
         task.finish(&published, |count| match count {
             0 => "nothing new".to_owned(),
-            1 => "1 step".to_owned(),
-            count => format!("{count} steps"),
+            1 => "1 record".to_owned(),
+            count => format!("{count} records"),
         });
     }
 }

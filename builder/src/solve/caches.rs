@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rbuild_cache::{KeyPart, StepKey, StepRecord};
+use rbuild_cache::{Chain, KeyPart, StepKey, StepRecord};
 use rbuild_frontend::graph::{Operation, StepIndex};
 
 use super::decide::{self, Decision, Fate};
 use super::step::Keys;
 use super::{Solver, lock};
 use crate::error::BuildError;
-use crate::explain::parts;
+use crate::explain::parts::{LINK_KEY, RESULT_KEY};
 use crate::remote::Found;
 
 impl Solver {
-    /// Decides, with what caches have beside what the store has. Layers are fetched for records that are needed; a
-    /// record whose layers can't be had counts as none, and it is decided anew.
+    /// Decides, with what caches have beside what the store has. Layers are fetched for records that something is done
+    /// with: a step that runs, or an output. A record whose layers can't be had counts as none, and it is decided anew.
     pub(super) async fn decide(self: &Arc<Self>, target: StepIndex) -> Decision {
         loop {
             let decision = {
@@ -31,7 +31,11 @@ impl Solver {
                 };
                 self.workspace.blocking(decide).await
             };
-            let is_hit = |(_, fate): &(StepIndex, Fate)| matches!(fate, Fate::Hit(_));
+            // A hit is needed by a step that is none; or it is the target.
+            let wants_target = self.workspace.options.wants_image();
+            let is_hit = |(index, fate): &(StepIndex, Fate)| {
+                matches!(fate, Fate::Hit(_)) && (*index != target || wants_target)
+            };
             let hits: Vec<StepIndex> = (decision.needed().filter(is_hit))
                 .map(|(index, _)| index)
                 .collect();
@@ -77,29 +81,45 @@ impl Solver {
         record
     }
 
-    /// A record under the result key in a cache, taken into the store.
+    /// A record under the result key in a cache, taken into the store; for `COPY --link` also the layer alone, as
+    /// [`find`](Self::find) takes it from the store.
     pub(super) async fn find_in_caches(
         self: &Arc<Self>,
         keys: &Keys,
+        parent: &Chain,
         parts: &[KeyPart],
     ) -> Result<Option<StepRecord>, BuildError> {
-        let (solver, result) = (Arc::clone(self), keys.result);
-        let lookup = move || solver.workspace.caches.lookup(&result);
-        let Some((_, found)) = self.workspace.blocking(lookup).await else {
-            return Ok(None);
-        };
-        let Some(record) = self.fetch(&found).await else {
+        let mut record = self.fetch_record(keys.result).await;
+        if let (None, Some(independent)) = (&record, keys.independent)
+            && let Some(alone) = self.fetch_record(independent).await
+        {
+            self.keep(&[independent], &alone)?;
+            let layers = parent.0.iter().chain(&alone.chain.0).cloned().collect();
+            let chain = Chain(layers);
+            record = Some(StepRecord { chain, ..alone });
+        }
+        let Some(record) = record else {
             return Ok(None);
         };
         let record = StepRecord {
             parts: parts.to_vec(),
             ..record
         };
-        self.workspace
-            .store
-            .record(&keys.of_step(), &record)
-            .map_err(BuildError::store)?;
+        self.keep(&keys.of_step(), &record)?;
         Ok(Some(record))
+    }
+
+    fn keep(&self, keys: &[StepKey], record: &StepRecord) -> Result<(), BuildError> {
+        let store = &self.workspace.store;
+        store.record(keys, record).map_err(BuildError::store)
+    }
+
+    /// The record of a key in a cache, its layers fetched.
+    async fn fetch_record(self: &Arc<Self>, key: StepKey) -> Option<StepRecord> {
+        let solver = Arc::clone(self);
+        let lookup = move || solver.workspace.caches.lookup(&key);
+        let (_, found) = self.workspace.blocking(lookup).await?;
+        self.fetch(&found).await
     }
 
     async fn fetch(&self, found: &Found) -> Option<StepRecord> {
@@ -119,20 +139,24 @@ impl Solver {
     ) {
         let caches = &self.workspace.caches;
         let is_image = matches!(self.graph.steps[index.0].operation, Operation::Image(_));
-        if caches.publishes() && !is_image {
-            caches.note(keys, record, self.in_image().contains(&index));
+        if !caches.publishes() || is_image {
+            return;
+        }
+        let is_in_image = self.in_image().contains(&index);
+        caches.note(keys, record, is_in_image);
+        if let (Some(key), Some(layer)) = (key_in(record, LINK_KEY), record.chain.0.last()) {
+            let alone = StepRecord {
+                chain: Chain::empty().with(layer.clone()),
+                ..record.clone()
+            };
+            caches.note(vec![key], &alone, is_in_image);
         }
     }
 
     /// The keys of a record that was found by its definition key.
     pub(super) fn keys_of_record(&self, index: StepIndex, record: &StepRecord) -> Vec<StepKey> {
-        let part = record
-            .parts
-            .iter()
-            .find(|part| part.name == parts::RESULT_KEY);
-        let result = part.and_then(|part| StepKey::from_hex(&part.value));
         std::iter::once(self.definition_keys[index.0])
-            .chain(result)
+            .chain(key_in(record, RESULT_KEY))
             .collect()
     }
 
@@ -141,4 +165,10 @@ impl Solver {
         let parent = |index: &StepIndex| self.graph.steps[index.0].parent;
         std::iter::successors(self.graph.target, parent).collect()
     }
+}
+
+/// A key that is among the parts of a record.
+fn key_in(record: &StepRecord, name: &str) -> Option<StepKey> {
+    let part = record.parts.iter().find(|part| part.name == name)?;
+    StepKey::from_hex(&part.value)
 }

@@ -12,7 +12,7 @@ use super::inputs::{self, Reading};
 use super::{Solver, StepResult};
 use crate::error::{BuildError, StepError};
 use crate::event::{Event, StepOutcome};
-use crate::explain::parts::{RAN_IN, RESULT_KEY};
+use crate::explain::parts::{LINK_KEY, RAN_IN, RESULT_KEY};
 use crate::keys::{InputKey, ParentKey, step_key};
 use crate::steps;
 
@@ -70,12 +70,12 @@ impl Solver {
         let Some(_lock) = self.lock_step(&keys.result).await? else {
             return Err(BuildError::Interrupted);
         };
-        parts.push(KeyPart::new(RESULT_KEY, keys.result.to_string()));
+        keys.note_in(&mut parts);
         let mut found = None;
         if !step.ignores_cache {
             found = self.find(&keys, &parent, &parts)?;
             if found.is_none() {
-                found = self.find_in_caches(&keys, &parts).await?;
+                found = self.find_in_caches(&keys, &parent, &parts).await?;
             }
         }
         if let Some(record) = found {
@@ -120,7 +120,11 @@ impl Solver {
             }
         };
         let keys = match &made.inputs {
-            Some(changed) => Keys::new(self, index, &parent, changed, false),
+            Some(changed) => {
+                let keys = Keys::new(self, index, &parent, changed, false);
+                keys.note_in(&mut parts);
+                keys
+            }
             None => keys,
         };
         let chain = parent.with(made.layer.clone());
@@ -310,7 +314,7 @@ pub(super) struct Keys {
     definition: Option<StepKey>,
     pub(super) result: StepKey,
     /// For `COPY --link`.
-    independent: Option<StepKey>,
+    pub(super) independent: Option<StepKey>,
 }
 
 impl Keys {
@@ -334,6 +338,15 @@ impl Keys {
             ),
             independent: is_linked
                 .then(|| step_key(step, &ParentKey::Independent, inputs, settings)),
+        }
+    }
+
+    /// Puts the keys that are not of the graph alone among the parts, for who has only the record.
+    fn note_in(&self, parts: &mut Vec<KeyPart>) {
+        parts.retain(|part| part.name != RESULT_KEY && part.name != LINK_KEY);
+        parts.push(KeyPart::new(RESULT_KEY, self.result.to_string()));
+        if let Some(independent) = &self.independent {
+            parts.push(KeyPart::new(LINK_KEY, independent.to_string()));
         }
     }
 

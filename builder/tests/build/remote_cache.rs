@@ -124,6 +124,71 @@ fn an_all_cached_build_fills_a_cache_too() {
     all(&place.build(STAGES).arg(&from(&place)).ok(), true);
 }
 
+#[test]
+fn a_build_that_wants_no_image_fetches_nothing_for_a_hit() {
+    let place = place();
+    place.build(STAGES).arg(&to(&place, "")).ok();
+    let wants_nothing = || {
+        let mut command = place.rbuild();
+        command
+            .args(["build", "--progress", "plain", "--output=type=cacheonly"])
+            .args(["-t=unkept", &from(&place)])
+            .arg("-f")
+            .arg(place.path().join("Dockerfile"))
+            .arg(format!(
+                "--build-context=base=oci-layout://{}",
+                place.path().join("base").display()
+            ))
+            .arg(place.context());
+        let output = command.output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        assert!(log.contains("keeps no image"), "{log}");
+        let images = place.rbuild().args(["images", "-q"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&images.stdout), "", "{log}");
+        log
+    };
+    forget_store(&place);
+    let log = wants_nothing();
+    for directory in ["snapshots", "blobs/sha256"] {
+        let path = place.path().join("root").join(directory);
+        assert_eq!(count(&path), 0, "{directory}:\n{log}");
+    }
+    // The layers that a step runs on are fetched all the same.
+    let changed = STAGES.replace("> /copy", ">> /copy");
+    fs::write(place.path().join("Dockerfile"), changed).unwrap();
+    let log = wants_nothing();
+    assert_eq!(count(&place.path().join("root/snapshots")), 3, "{log}");
+}
+
+#[test]
+fn a_linked_copy_is_taken_from_a_cache_whatever_is_below() {
+    let dockerfile = |below: &str| {
+        format!("FROM base\nRUN echo {below} > /below\nCOPY --link c /c\nRUN cat /c > /top\n")
+    };
+    for is_cached in [false, true] {
+        let place = place();
+        if is_cached {
+            place.build(&dockerfile("one")).ok();
+        }
+        let first = place.build(&dockerfile("one")).arg(&to(&place, "")).ok();
+        first.expect(&[("COPY --link", is_cached)]);
+        forget_store(&place);
+        let built = place.build(&dockerfile("two")).arg(&from(&place)).ok();
+        built.expect(&[
+            ("RUN echo two", false),
+            ("COPY --link", true),
+            ("RUN cat", false),
+        ]);
+        assert_eq!(built.image.text("below"), "two\n");
+        assert_eq!(built.image.text("top"), "1");
+        // From here on the store has it.
+        fs::remove_dir_all(cache(&place)).unwrap();
+        let built = place.build(&dockerfile("three")).ok();
+        built.expect(&[("RUN echo three", false), ("COPY --link", true)]);
+    }
+}
+
 /// Something that happens to a file.
 type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 

@@ -123,9 +123,11 @@ impl Engine {
         drop(flusher);
         workspace.contexts.save_stat_caches();
         // Also after a failure: what was finished is worth keeping.
-        let synced = {
+        let synced = if workspace.store.needs_sync() {
             let store = workspace.store.clone();
             workspace.blocking(move || store.sync()).await
+        } else {
+            Ok(())
         };
         if result.as_ref().is_ok_and(|outcome| outcome.counts.done > 0) {
             keep_within_budget(&workspace, self.budget()).await;

@@ -168,17 +168,23 @@ impl Solver {
         let mut futures: BTreeMap<StepIndex, StepFuture> = BTreeMap::new();
         for (index, fate) in decision.needed() {
             let waits_for: Vec<(StepIndex, StepFuture)> = match fate {
+                Fate::Hit(record) => {
+                    // Nothing to wait for: no reason to wake a thread.
+                    let found = futures_util::future::ready(Ok(StepResult {
+                        chain: record.chain,
+                        is_as_planned: true,
+                    }));
+                    futures.insert(index, found.boxed().shared());
+                    continue;
+                }
+                Fate::Image => Vec::new(),
                 Fate::Miss => dependencies(&self.graph, index)
                     .into_iter()
                     .map(|dependency| (dependency, futures[&dependency].clone()))
                     .collect(),
-                _ => Vec::new(),
             };
             let solver = Arc::clone(self);
-            let task = self
-                .workspace
-                .tasks
-                .spawn(solver.one(index, fate, waits_for));
+            let task = self.workspace.tasks.spawn(solver.one(index, waits_for));
             let joined = task.map(|joined| match joined {
                 Ok(result) => result,
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
@@ -192,15 +198,8 @@ impl Solver {
     async fn one(
         self: Arc<Self>,
         index: StepIndex,
-        fate: Fate,
         waits_for: Vec<(StepIndex, StepFuture)>,
     ) -> Result<StepResult, Stopped> {
-        if let Fate::Hit(record) = fate {
-            return Ok(StepResult {
-                chain: record.chain,
-                is_as_planned: true,
-            });
-        }
         let (indices, futures): (Vec<StepIndex>, Vec<StepFuture>) = waits_for.into_iter().unzip();
         let results = futures_util::future::try_join_all(futures).await?;
         let results: BTreeMap<StepIndex, StepResult> = indices.into_iter().zip(results).collect();

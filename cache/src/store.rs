@@ -213,13 +213,18 @@ impl Store {
 
     /// Ends a build: what was committed since the store was opened survives a power cut from here on.
     ///
-    /// Does nothing when nothing was committed.
+    /// Does nothing when nothing was committed: see [`needs_sync`](Self::needs_sync).
     pub fn sync(&self) -> Result<(), StoreError> {
-        if !self.inner.is_dirty.load(Ordering::Acquire) {
+        if !self.needs_sync() {
             return Ok(());
         }
         self.inner.sync_all()?;
         self.inner.make_durable()
+    }
+
+    /// Whether something was committed since the last sync.
+    pub fn needs_sync(&self) -> bool {
+        self.inner.is_dirty.load(Ordering::Acquire)
     }
 
     /// Removes what dead processes and power cuts left.

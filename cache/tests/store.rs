@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 
 use common::{Fixture, commit_blob, commit_layer, file, key, record};
 use rbuild_cache::{
-    BlobError, Chain, ImageError, ImageRecord, LayerError, OriginalBlob, PackParameters,
+    BlobError, Chain, ImageError, ImageRecord, LayerError, Lookup, OriginalBlob, PackParameters,
     PackedBlob, RemovedImage, Resolution, SnapshotId, Store, StoreError,
 };
 
@@ -217,6 +217,40 @@ fn lease_holds_only_what_is_there() {
     let dir = lease.dir().unwrap().to_owned();
     drop(lease);
     assert!(!dir.exists() && !dir.with_extension("lock").exists());
+}
+
+#[test]
+fn many_steps_are_looked_up_as_one_by_one() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let layers = ['a', 'b', 'c'].map(|name| commit_layer(&store, name, &[]));
+    for count in 1..=3_u8 {
+        let chain = Chain(layers[..usize::from(count)].to_vec());
+        store.record(&[key(count)], &record("RUN", chain)).unwrap();
+    }
+    let keys = [key(3), key(9), key(1), key(2)];
+    let look_up = || {
+        let lease = store.lease().unwrap();
+        let found = lease.look_up_all(&keys).unwrap();
+        let listed = std::fs::read_to_string(lease.dir().unwrap().with_extension("lock")).unwrap();
+        (found, listed.lines().count())
+    };
+    let (found, held) = look_up();
+    for (key, found) in keys.iter().zip(found) {
+        assert_eq!(found, store.look_up(key).unwrap());
+    }
+    assert_eq!(held, 3);
+    // The middle one goes: what stands on it is lost and forgotten, the lowest is a hit still.
+    std::fs::remove_dir_all(store.snapshot_path(&layers[1].snapshot)).unwrap();
+    let lost = Lookup::Lost(layers[1].snapshot.clone());
+    let (found, held) = look_up();
+    assert_eq!(found[0], lost);
+    assert_eq!(found[1], Lookup::Nothing);
+    assert!(matches!(&found[2], Lookup::Found(record) if record.chain.0 == layers[..1]));
+    assert_eq!(found[3], lost);
+    assert_eq!(held, 1);
+    let (found, _) = look_up();
+    assert_eq!((&found[0], &found[3]), (&Lookup::Nothing, &Lookup::Nothing));
 }
 
 #[test]

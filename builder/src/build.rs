@@ -398,6 +398,25 @@ fn summary(workspace: &Workspace, image: &BuiltImage, counts: StepCounts) -> Bui
 }
 
 fn announce(workspace: &Workspace, graphs: &[Graph], source: &rbuild_frontend::source::Source) {
+    workspace.emit(Event::Planned {
+        steps: descriptions(graphs),
+    });
+    if let Some(recorder) = &workspace.recorder {
+        recorder.set_places(Written::all(graphs, source).into_iter());
+        recorder.set_dockerfile(source.text());
+    }
+    if let Some(graph) = graphs.first() {
+        for diagnostic in &graph.warnings {
+            workspace.emit(Event::Warning {
+                diagnostic: diagnostic.clone(),
+                source: source.clone(),
+            });
+        }
+    }
+}
+
+/// All steps as people see them, in the order of their ids.
+pub(crate) fn descriptions(graphs: &[Graph]) -> Vec<StepDescription> {
     let shows_platform = graphs.len() > 1;
     let mut steps = Vec::new();
     for graph in graphs {
@@ -421,17 +440,5 @@ fn announce(workspace: &Workspace, graphs: &[Graph], source: &rbuild_frontend::s
             });
         }
     }
-    workspace.emit(Event::Planned { steps });
-    if let Some(recorder) = &workspace.recorder {
-        let steps = graphs.iter().flat_map(|graph| &graph.steps);
-        recorder.set_places(steps.map(|step| Written::of(step, source)));
-    }
-    if let Some(graph) = graphs.first() {
-        for diagnostic in &graph.warnings {
-            workspace.emit(Event::Warning {
-                diagnostic: diagnostic.clone(),
-                source: source.clone(),
-            });
-        }
-    }
+    steps
 }

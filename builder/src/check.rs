@@ -3,6 +3,8 @@
 //! None of it needs root, a sandbox or a store. Base images are looked up where that is possible, because some checks
 //! and every `ONBUILD` trigger depend on them; what could not be looked up is told and left out.
 
+mod graph;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,6 +30,8 @@ use crate::options::BuildOptions;
 use crate::pull::ImageSources;
 use crate::registry::{ClientOptions, RegistryClient};
 use crate::tasks::Tasks;
+
+pub use self::graph::{PlannedStep, graph};
 
 /// What checks have to say about a Dockerfile.
 #[derive(Debug)]

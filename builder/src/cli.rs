@@ -10,6 +10,7 @@ mod cache;
 mod call;
 mod checking;
 mod commands;
+mod drawing;
 mod error;
 mod failure;
 mod flags;

@@ -14,6 +14,11 @@ pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The build is in the history from now on. Sent first, where the history can be written.
+    Recorded {
+        /// Its id.
+        build: String,
+    },
     /// The plan is known.
     Planned {
         /// All steps that the target needs; [`StepId`]s are positions in this list.

@@ -153,6 +153,8 @@ pub struct StepNote {
     pub spelt: String,
     /// Whether it only takes an image's layers.
     pub is_image: bool,
+    /// Steps whose results it needs: its parent first.
+    pub needs: Vec<usize>,
     /// Platform, when several were built.
     pub platform: Option<String>,
     /// Lines of the Dockerfile.
@@ -209,6 +211,8 @@ impl StepNote {
 pub struct BuildDetail {
     /// All steps, in the order of [`StepId`](crate::event::StepId).
     pub steps: Vec<StepNote>,
+    /// Its text; empty when that was very long.
+    pub dockerfile: String,
     /// Build checks that fired: `LINE: MESSAGE`.
     pub warnings: Vec<String>,
     /// What was exported, and where to.

@@ -40,6 +40,8 @@ fn help_is_short() {
       explain     Say why the steps of a build ran, or did not
       builds      List, show and remove past builds
       logs        Print what the steps of a build wrote
+      report      Write a build as an HTML page: timeline, logs, decisions, layers, cost of each line
+      graph       Draw the steps of a Dockerfile, or of a past build, and what needs what
       tag         Give an image another name
       rmi         Remove names; layers that nothing else uses become prunable
       du          Show what the store takes on its disk
@@ -120,27 +122,19 @@ fn help_of_a_build() {
               An agent socket or key for `RUN --mount=type=ssh` and git; `default` is $SSH_AUTH_SOCK
 
     Output:
-      -t, --tag <NAME[:TAG]>
-              Name the image in the store
-          --push
-              Push the image to the registries of its names, as soon as it is built
-          --load[=<podman|docker|containerd>]
-              Give the image to podman, docker or containerd; without a word to the first that is
-              installed
-      -o, --output <DEST>
-              Write the result: DIR, `-` (a tar on stdout), or
-              type=oci|docker|local|tar|image|registry,dest=PATH,…
-          --label <KEY[=VALUE]>
-              A label of the image config
-          --annotation <KEY=VALUE>
-              An annotation of the manifest
-          --budget <size=N,added=N,layers=N>
-              Fail instead of keeping or pushing an image that is larger: size=200MB, added=50MB (above
-              the base), layers=20
-          --iidfile <FILE>
-              Write the image id to a file
-          --metadata-file <FILE>
-              Write digests and names to a file, as JSON
+      -t, --tag <NAME[:TAG]>        Name the image in the store
+          --push                    Push the image to the registries of its names, as soon as it is
+                                    built
+          --load[=<ENGINE>]         Give the image to podman, docker or containerd; without a word to
+                                    the first that is installed
+      -o, --output <DEST>           Write the result: DIR, `-` (a tar on stdout), or
+                                    type=oci|docker|local|tar|image|registry,dest=PATH,…
+          --label <KEY[=VALUE]>     A label of the image config
+          --annotation <KEY=VALUE>  An annotation of the manifest
+          --budget <LIMITS>         Fail if the image is larger: size=200MB,added=50MB,layers=20
+          --iidfile <FILE>          Write the image id to a file
+          --report <FILE>           Write an HTML page about the build to a file
+          --metadata-file <FILE>    Write digests and names to a file, as JSON
 
     Cache:
           --no-cache                       Run every step again

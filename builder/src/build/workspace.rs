@@ -102,6 +102,9 @@ impl Workspace {
         workspace.recorder =
             Recorder::begin(&workspace.store, &workspace.lease, options, &dockerfile);
         if let Some(recorder) = &workspace.recorder {
+            (workspace.events)(Event::Recorded {
+                build: recorder.id().to_owned(),
+            });
             workspace.events = recorder.sink(workspace.events);
         }
         let events = &workspace.events;

@@ -109,6 +109,10 @@ pub(crate) enum Verb {
     Builds(BuildsArgs),
     /// Print what the steps of a build wrote
     Logs(LogsArgs),
+    /// Write a build as an HTML page: timeline, logs, decisions, layers, cost of each line
+    Report(ReportArgs),
+    /// Draw the steps of a Dockerfile, or of a past build, and what needs what
+    Graph(Box<GraphArgs>),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove names; layers that nothing else uses become prunable
@@ -212,7 +216,7 @@ pub(crate) struct OutputArgs {
     #[arg(long)]
     pub(crate) push: bool,
     /// Give the image to podman, docker or containerd; without a word to the first that is installed
-    #[arg(long, value_name = "podman|docker|containerd", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "ENGINE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) load: Option<String>,
     /// Write the result: DIR, `-` (a tar on stdout), or type=oci|docker|local|tar|image|registry,dest=PATH,…
     #[arg(short, long, value_name = "DEST", allow_hyphen_values = true)]
@@ -223,12 +227,15 @@ pub(crate) struct OutputArgs {
     /// An annotation of the manifest
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
-    /// Fail instead of keeping or pushing an image that is larger: size=200MB, added=50MB (above the base), layers=20
-    #[arg(long, value_name = "size=N,added=N,layers=N")]
+    /// Fail if the image is larger: size=200MB,added=50MB,layers=20
+    #[arg(long, value_name = "LIMITS")]
     pub(crate) budget: Option<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Write an HTML page about the build to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Write digests and names to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
@@ -481,6 +488,55 @@ pub(crate) enum BuildsVerb {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// `rbuild report`
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Id of a build or its beginning, `last`, -1, -2, …
+    #[arg(
+        value_name = "BUILD",
+        default_value = "last",
+        allow_negative_numbers = true
+    )]
+    pub(crate) build: String,
+    /// Where to write it; `-` is stdout
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+}
+
+/// `rbuild graph`
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    /// The build context, as for `rbuild build`
+    #[arg(value_name = "CONTEXT", default_value = ".", conflicts_with = "build")]
+    pub(crate) context: OsString,
+    /// Draw this past build, with what was cached: its id, `last`, -1, -2, …
+    #[arg(long, value_name = "BUILD", allow_negative_numbers = true)]
+    pub(crate) build: Option<String>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    /// What is drawn
+    #[arg(
+        long,
+        value_name = "dot|mermaid|svg|json",
+        hide_possible_values = true,
+        default_value = "mermaid"
+    )]
+    pub(crate) format: GraphFormat,
+}
+
+/// `rbuild graph --format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+    /// An image
+    Svg,
+    /// For programs
+    Json,
 }
 
 /// `rbuild logs`

@@ -93,6 +93,8 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
             let shown = layers::layers_of(&images, engine.store(), &args.image);
             show_layers(&args, &shown.map_err(Failure::new)?)
         }
+        Verb::Report(args) => super::drawing::report(&args, &engine()?),
+        Verb::Graph(args) => super::drawing::graph(&args, &cli.global, variables),
         Verb::Explain(args) => super::past::explain(&args, &history()?),
         Verb::Builds(args) => super::past::builds(&args, &history()?),
         Verb::Logs(args) => super::past::logs(&args, &history()?),
@@ -258,11 +260,16 @@ fn build(
         Ok::<_, Failure>((interrupt, result))
     })?;
     console.finish_progress();
+    // Also of a build that failed, whose own error is told first.
+    let reported = match (&request.report, console.build_id()) {
+        (Some(path), Some(id)) => super::drawing::report_of(&id, path, &engine),
+        _ => Ok(()),
+    };
     match (interrupt.exit_code(), result) {
         (_, Ok(outcome)) => {
             result_files::write(&request, &outcome)?;
             console.print_summary(&outcome);
-            Ok(ExitCode::SUCCESS)
+            reported.map(|()| ExitCode::SUCCESS)
         }
         (Some(exit_code), Err(_)) => Err(Failure {
             exit_code,

@@ -160,12 +160,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
         "leave it out, or say `--provenance=false`",
     )
     .unless(&["false", "0", "f", "no", "disabled=true"]),
-    refused(
-        "report",
-        true,
-        "reports are not implemented yet",
-        "`--progress rawjson` has every event with its times",
-    ),
     refused("resource", true, LIMITS, LIMITS_INSTEAD),
     no_effect("rm", false, "there are no intermediate containers"),
     refused(

@@ -14,7 +14,7 @@ use crate::ui::past;
 /// How often a log that grows is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
-fn failed(error: PastError) -> Failure {
+pub(super) fn failed(error: PastError) -> Failure {
     let help = error.help();
     Failure::with_help(error, help)
 }

@@ -16,7 +16,8 @@ use rbuild_frontend::graph::Network;
 use rbuild_frontend::reference::Reference;
 
 use super::args::{
-    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, InputArgs, OutputArgs, RegistryArgs, SandboxArgs,
+    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, GraphArgs, InputArgs, OutputArgs, RegistryArgs,
+    SandboxArgs,
 };
 use super::cache::{parse_source, parse_target};
 use super::call::Call;
@@ -41,6 +42,8 @@ pub(crate) struct BuildRequest {
     pub(crate) iidfile: Option<PathBuf>,
     /// `--metadata-file`
     pub(crate) metadata_file: Option<PathBuf>,
+    /// `--report`
+    pub(crate) report: Option<PathBuf>,
     /// `--call`, `--check`
     pub(crate) call: Call,
 }
@@ -86,6 +89,7 @@ impl BuildRequest {
             progress,
             iidfile: args.output.iidfile.clone(),
             metadata_file: args.output.metadata_file.clone(),
+            report: args.output.report.clone(),
             call: Call::of_build(
                 args.display.call.as_deref(),
                 args.display.check,
@@ -102,6 +106,22 @@ impl BuildRequest {
         let mut options = BuildOptions {
             context: context_of(&args.context),
             pull: pull_policy(args.pull.as_deref())?,
+            ..BuildOptions::default()
+        };
+        input(&args.input, variables, &mut options)?;
+        check_streams(&options, ProgressMode::Auto)?;
+        Ok(options)
+    }
+}
+
+impl BuildRequest {
+    /// What `rbuild graph` draws.
+    pub(crate) fn of_graph(
+        args: &GraphArgs,
+        variables: &Variables,
+    ) -> Result<BuildOptions, UsageError> {
+        let mut options = BuildOptions {
+            context: context_of(&args.context),
             ..BuildOptions::default()
         };
         input(&args.input, variables, &mut options)?;

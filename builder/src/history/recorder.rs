@@ -29,6 +29,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 /// Of so many builds that only hit, about one looks at what is too much of the past.
 const UNTIDIED_BUILDS: i64 = 64;
 
+/// Bytes of a Dockerfile that are kept with its build: what people write is shorter, what machines write nobody reads.
+const LONGEST_DOCKERFILE: usize = 256 * 1024;
+
 /// One build's history in the making.
 pub(crate) struct Recorder {
     store: Store,
@@ -158,6 +161,14 @@ impl Recorder {
             step.stage_key = written.stage_key;
             step.is_image = written.is_image;
             step.spelt = written.spelt;
+            step.needs = written.needs;
+        }
+    }
+
+    /// The text that the steps stand in.
+    pub(crate) fn set_dockerfile(&self, text: &str) {
+        if text.len() <= LONGEST_DOCKERFILE {
+            text.clone_into(&mut lock(&self.state).detail.dockerfile);
         }
     }
 
@@ -303,6 +314,7 @@ impl Recorder {
                 result: Ok(_) | Err(_),
                 ..
             }
+            | Event::Recorded { .. }
             | Event::TaskProgress { .. }
             | Event::Explained { .. }
             | Event::Notice(_) => {}

@@ -1,11 +1,12 @@
 //! What a build is of, and how its steps are written: what later builds recognise both by.
 
-use rbuild_frontend::graph::{Operation, Step};
+use rbuild_frontend::graph::{Graph, Operation, Step, StepIndex};
 use rbuild_frontend::source::Source;
 
 use super::BuildSummary;
 use crate::explain::parts;
 use crate::options::BuildOptions;
+use crate::solve::dependencies;
 
 /// What is known at a build's beginning.
 pub(super) fn summary_of(options: &BuildOptions, dockerfile: &str) -> BuildSummary {
@@ -47,15 +48,34 @@ pub(crate) struct Written {
     pub(super) stage_key: String,
     pub(super) is_image: bool,
     pub(super) spelt: String,
+    pub(super) needs: Vec<usize>,
 }
 
 impl Written {
-    pub(crate) fn of(step: &Step, source: &Source) -> Self {
+    /// All steps of a build, in the order of their ids.
+    pub(crate) fn all(graphs: &[Graph], source: &Source) -> Vec<Self> {
+        let mut all = Vec::new();
+        for graph in graphs {
+            let first = all.len();
+            for (index, step) in graph.steps.iter().enumerate() {
+                let needs = dependencies(graph, StepIndex(index)).into_iter();
+                let needs = needs.map(|need| first + need.0).collect();
+                all.push(Self {
+                    needs,
+                    ..Self::of(step, source)
+                });
+            }
+        }
+        all
+    }
+
+    fn of(step: &Step, source: &Source) -> Self {
         let number = || step.stage.0.to_string();
         Self {
             stage_key: step.stage_name.clone().unwrap_or_else(number),
             is_image: matches!(step.operation, Operation::Image(_)),
             spelt: spelt(step, source),
+            needs: Vec::new(),
         }
     }
 }

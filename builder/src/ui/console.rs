@@ -86,6 +86,8 @@ struct State {
     is_live: bool,
     tails: Tails,
     story: Story,
+    /// Id of the build in the history.
+    build_id: Option<String>,
     /// Rendered warnings in order, and the same to know which came already.
     warnings: Vec<String>,
     known_warnings: BTreeSet<String>,
@@ -116,6 +118,7 @@ impl Console {
             is_live,
             tails: Tails::default(),
             story: Story::default(),
+            build_id: None,
             warnings: Vec::new(),
             known_warnings: BTreeSet::new(),
             annotations: String::new(),
@@ -176,6 +179,9 @@ impl Console {
         let mut state = self.lock();
         state.tails.keep(event);
         state.story.keep(event);
+        if let Event::Recorded { build } = event {
+            state.build_id = Some(build.clone());
+        }
         if let Event::Warning { diagnostic, source } = event {
             let text = diagnostic::render(diagnostic, source, self.terminal);
             if state.known_warnings.insert(text.clone()) {
@@ -215,6 +221,11 @@ impl Console {
             warnings.push(format!("and {more} more: `rbuild check` lists them all\n"));
         }
         write_stderr(&format!("\n{}\n{annotations}", warnings.join("\n")));
+    }
+
+    /// Id of the build in the history, once it is there.
+    pub(crate) fn build_id(&self) -> Option<String> {
+        self.lock().build_id.clone()
     }
 
     /// The last lines of a step's output.

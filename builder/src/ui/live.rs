@@ -221,7 +221,8 @@ impl Live {
     fn take(&mut self, at: Duration, event: &Event) {
         match event {
             Event::Planned { steps } => self.planned(steps),
-            Event::Warning { .. } => {} // shown once, at the end
+            // Warnings are shown once, at the end.
+            Event::Recorded { .. } | Event::Warning { .. } => {}
             Event::Notice(words) => {
                 let note = self.terminal.paint(Style::Cyan, "note:");
                 self.keep(None, format!("{note} {words}"));

@@ -313,7 +313,7 @@ fn why(build: &PastBuild, step: &StepNote) -> String {
     }
 }
 
-fn status_of(status: BuildStatus) -> &'static str {
+pub(super) fn status_of(status: BuildStatus) -> &'static str {
     match status {
         BuildStatus::Running => "running",
         BuildStatus::Done => "done",

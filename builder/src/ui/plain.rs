@@ -263,7 +263,8 @@ impl View for Plain {
                 self.steps = steps.iter().map(step).collect();
                 String::new()
             }
-            Event::Warning { .. } => String::new(), // shown once, at the end
+            // Warnings are shown once, at the end.
+            Event::Recorded { .. } | Event::Warning { .. } => String::new(),
             Event::Notice(words) => {
                 format!("{} {words}\n", self.terminal.paint(Style::Cyan, "note:"))
             }

@@ -40,6 +40,7 @@ pub(crate) fn built(outcome: &BuildOutcome, took: Duration) -> String {
 
 fn object_of(event: &Event) -> Value {
     match event {
+        Event::Recorded { build } => json!({"event": "recorded", "build": build}),
         Event::Planned { steps } => {
             let step = |(index, step): (usize, &rbuild::event::StepDescription)| {
                 json!({

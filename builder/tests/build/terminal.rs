@@ -152,3 +152,84 @@ fn layers_say_what_they_waste() {
         .unwrap();
     assert_eq!(none.status.code(), Some(2));
 }
+
+#[test]
+fn a_build_that_failed_has_a_report() {
+    let place = Place::new();
+    let path = place.path().join("report.html");
+    let dockerfile = "FROM base AS one\nRUN echo from the first > /a\nFROM base\nCOPY --from=one /a /a\nRUN echo 'the <end>'; false\n";
+    let report = format!("--report={}", path.display());
+    place.build(dockerfile).arg(&report).err();
+    let text = std::fs::read_to_string(&path).unwrap();
+    for part in [
+        "id=\"timeline\"",
+        "id=\"graph\"",
+        "id=\"dockerfile\"",
+        "the &lt;end&gt;",
+        "COPY --from=one",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    let again = place.path().join("again.html");
+    let written = place
+        .rbuild()
+        .args(["report", "last", "-o"])
+        .arg(&again)
+        .status();
+    assert!(written.unwrap().success());
+    let again = std::fs::read_to_string(&again).unwrap();
+    assert!(again.contains("the &lt;end&gt;"));
+}
+
+#[test]
+fn a_plan_and_a_build_are_drawn() {
+    let place = Place::new();
+    let dockerfile = "FROM base AS one\nRUN echo > /a\nFROM base\nCOPY --from=one /a /a\n";
+    place.build(dockerfile).ok();
+    let graph = |arguments: &[&str]| {
+        let output = place
+            .rbuild()
+            .arg("graph")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let built: serde_json::Value =
+        serde_json::from_str(&graph(&["--build=last", "--format=json"])).unwrap();
+    let steps = built["steps"].as_array().unwrap();
+    // Both stages stand on the same image.
+    assert_eq!(steps.len(), 3);
+    let copy = steps
+        .iter()
+        .find(|step| step["title"] == "COPY --from=one /a /a")
+        .unwrap();
+    assert_eq!(copy["needs"].as_array().unwrap().len(), 2);
+    assert_eq!(copy["state"], "done");
+    let file = place.path().join("Dockerfile");
+    let base = format!(
+        "--build-context=base=oci-layout://{}/base",
+        place.path().display()
+    );
+    let context = place.context();
+    let plan = |format: &str| {
+        graph(&[
+            "-f",
+            file.to_str().unwrap(),
+            &base,
+            &format!("--format={format}"),
+            context.to_str().unwrap(),
+        ])
+    };
+    assert!(plan("mermaid").starts_with("flowchart TB\n"));
+    assert!(plan("dot").starts_with("digraph build {\n"));
+    assert!(plan("svg").starts_with("<svg "));
+    let planned: serde_json::Value = serde_json::from_str(&plan("json")).unwrap();
+    assert_eq!(planned["steps"].as_array().unwrap().len(), 3);
+    assert!(planned["steps"][0]["state"].is_null());
+}

@@ -336,7 +336,6 @@ fn what_cannot_be_had_is_refused_with_its_flag() {
         "--cgroup-parent x",
         "--security-opt seccomp=x",
         "--policy filename=x",
-        "--report r.html",
         "--on-failure shell",
         "--disable-content-trust=false",
     ];

@@ -27,6 +27,7 @@ mod attacks;
 mod container_path;
 pub mod copy;
 pub mod decompress;
+mod emulation;
 mod error;
 pub mod export;
 mod files;

@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rbuild_frontend::graph::{Network, Operation, Run, Security};
-use rbuild_runner::Stdio;
+use rbuild_frontend::platform::Platform;
 use rbuild_runner::job::{CommandStatus, Confinement, OverlaySpec, ProvidedFile, Rlimit, RunJob};
+use rbuild_runner::{JobError, JobErrorKind, Stdio};
 
 use super::cache_mounts::CacheMounts;
 use super::{StepJob, mounts, seal};
-use crate::build::Workspace;
+use crate::build::{self, Workspace};
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
 use crate::solve::Made;
@@ -20,6 +21,23 @@ const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// Bytes read of a command's output at once.
 const OUTPUT_BUFFER: usize = 32 << 10;
+
+/// Says what a machine lacks for programs of another one.
+fn explain_foreign(error: JobError, platform: &Platform) -> JobError {
+    let this = build::this_machine();
+    if error.kind != JobErrorKind::CommandFormat || this.accepts(platform) {
+        return error;
+    }
+    let name = match platform.architecture.as_str() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "i386",
+        other => other,
+    };
+    error.with_help(format!(
+        "this machine is {this} and runs no programs for {platform}: install qemu-user-static; where it does not register itself with the kernel, `--isolation userns` does with `qemu-{name}-static` from PATH (Linux 6.7 and later)"
+    ))
+}
 
 /// Runs the command and commits what it left.
 pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
@@ -56,7 +74,8 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
     }
     let outcome =
         outcome.map_err(|_| StepError::Internal("the thread that waits for a command died"))?;
-    let outcome = outcome.map_err(StepError::Job)?;
+    let platform = &job.solver.graph.steps[job.index.0].platform;
+    let outcome = outcome.map_err(|error| StepError::Job(explain_foreign(error, platform)))?;
     drop(caches);
     match outcome.status {
         CommandStatus::Exited(0) => {}

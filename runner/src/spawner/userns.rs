@@ -22,7 +22,7 @@ use rustix::thread::{Gid, Uid};
 use crate::error::{JobError, JobErrorKind};
 use crate::isolation::{IdMaps, IdRange, IdSource};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
-use crate::{ids, isolation, mounts, sys};
+use crate::{emulation, ids, isolation, mounts, sys};
 
 /// Runs `body` in a new process in a user namespace with these maps and returns when that has ended. `body` is told whether the
 /// namespace is ready for work.
@@ -97,7 +97,9 @@ fn settle(maps: IdMaps) -> Result<(), JobError> {
     mounts::make_private().map_err(|error| {
         let errno = error.source;
         isolation::explain_mounts(JobError::from(error), errno)
-    })
+    })?;
+    emulation::register();
+    Ok(())
 }
 
 fn write_maps(child: &ClonedProcess, maps: &IdMaps) -> Result<(), JobError> {

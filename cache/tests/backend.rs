@@ -63,6 +63,39 @@ fn what_is_published_is_found() {
 }
 
 #[test]
+fn several_may_make_a_cache_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..200 {
+        let place = dir.path().join(round.to_string());
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for name in ['a', 'b', 'c', 'd'] {
+                let (place, start) = (&place, &start);
+                scope.spawn(move || {
+                    let step = step(name);
+                    start.wait();
+                    let cache = DirectoryBackend::create(place).unwrap();
+                    for layer in &step.layers {
+                        cache.publish_blob(&layer.blob, &mut &b"x"[..]).unwrap();
+                    }
+                    cache.publish(&[key(name as u8)], &step).unwrap();
+                });
+            }
+        });
+        let cache = DirectoryBackend::open(&place).unwrap();
+        for name in ['a', 'b', 'c', 'd'] {
+            assert_eq!(cache.lookup(&key(name as u8)).unwrap(), Some(step(name)));
+        }
+    }
+    // Somebody died before the mark had its name.
+    let place = dir.path().join("died");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("new-00"), "{").unwrap();
+    DirectoryBackend::create(&place).unwrap();
+    DirectoryBackend::open(&place).unwrap();
+}
+
+#[test]
 fn what_no_cache_put_there_is_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let backend = DirectoryBackend::create(directory.path()).unwrap();

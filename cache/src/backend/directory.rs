@@ -30,6 +30,9 @@ const VERSION: u32 = 1;
 /// The file that says what the directory is.
 const MARK: &str = "rbuild-cache.json";
 
+/// What names of files begin with that are being written.
+const NEW: &str = "new-";
+
 /// Largest record that is read: parts and layers of one step are kilobytes.
 const MAX_RECORD: u64 = 16 << 20;
 
@@ -55,13 +58,17 @@ impl DirectoryBackend {
     /// Opens a cache for reading.
     pub fn open(root: &Path) -> Result<Self, BackendError> {
         let path = root.join(MARK);
-        let Some(file) = open_regular(&path)? else {
-            return Err(if root.is_dir() && !is_empty(root) {
-                BackendError::Format { path }
-            } else {
-                BackendError::Missing {
-                    path: root.to_owned(),
-                }
+        let mut file = open_regular(&path)?;
+        if file.is_none() && is_in_use(root) {
+            // Somebody may just have made it one: the mark comes before everything else.
+            file = open_regular(&path)?;
+            if file.is_none() {
+                return Err(BackendError::Format { path });
+            }
+        }
+        let Some(file) = file else {
+            return Err(BackendError::Missing {
+                path: root.to_owned(),
             });
         };
         let mark: Option<Mark> = serde_json::from_reader(file.take(MAX_RECORD)).ok();
@@ -73,7 +80,7 @@ impl DirectoryBackend {
         }
     }
 
-    /// Opens a cache for writing, and makes it where there is nothing.
+    /// Opens a cache for writing, and makes it where there is nothing. Several may make it at once.
     pub fn create(root: &Path) -> Result<Self, BackendError> {
         match Self::open(root) {
             Err(BackendError::Missing { .. }) => {}
@@ -82,11 +89,11 @@ impl DirectoryBackend {
         let backend = Self {
             root: root.to_owned(),
         };
-        for directory in ["keys", "blobs/sha256"] {
-            let path = root.join(directory);
-            std::fs::create_dir_all(&path)
-                .map_err(|source| BackendError::Write { path, source })?;
-        }
+        // The mark first: who sees anything else of a cache sees that it is one.
+        std::fs::create_dir_all(root).map_err(|source| BackendError::Write {
+            path: root.to_owned(),
+            source,
+        })?;
         let mark = serde_json::to_vec(&Mark { version: VERSION }).unwrap_or_default();
         backend.write(&root.join(MARK), &mut mark.as_slice())?;
         Ok(backend)
@@ -108,7 +115,7 @@ impl DirectoryBackend {
         let mut random = [0_u8; 12];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(BackendError::Random)?;
-        let new = self.root.join(format!("new-{}", to_hex(&random)));
+        let new = self.root.join(format!("{NEW}{}", to_hex(&random)));
         let written = || {
             let mut file = File::create_new(&new)?;
             io::copy(bytes, &mut file)?;
@@ -132,8 +139,17 @@ fn written_or_removed(write: impl FnOnce() -> io::Result<()>, new: &Path) -> io:
     })
 }
 
-fn is_empty(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// True of a directory that holds more than files being written, which is what somebody leaves who died making a cache.
+fn is_in_use(path: &Path) -> bool {
+    let is_new = |entry: io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(NEW.as_bytes())
+        })
+    };
+    std::fs::read_dir(path).is_ok_and(|mut entries| !entries.all(is_new))
 }
 
 /// Opens a regular file. What is a link, a fifo or a device was not put there by a cache.

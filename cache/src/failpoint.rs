@@ -34,7 +34,7 @@ pub const POINTS: &[&str] = &[
 pub const MIGRATION_POINTS: &[&str] = &["migration-announced", "migration-step", "migration-done"];
 
 /// Points that pruning comes past.
-pub const PRUNE_POINTS: &[&str] = &["prune-moved", "prune-swept", "prune-done"];
+pub const PRUNE_POINTS: &[&str] = &["prune-rows", "prune-moved", "prune-swept", "prune-done"];
 
 fn is_known(point: &str) -> bool {
     [POINTS, MIGRATION_POINTS, PRUNE_POINTS]

@@ -5,14 +5,14 @@
 //! locks/gc   taken exclusively, and the database for writing: nobody holds, commits or tags anything meanwhile
 //!   holds    of the leases that live
 //!   plan     pure: what is needed stays, of the rest the least regretted goes first        `plan`
-//!   move     out of view, into work/                                                        `sweep`
-//!   rows     deleted, committed
+//!   rows     deleted, committed                                                             `sweep`
+//!   move     out of view, into work/
 //! remove     the trees, without any lock
 //! ```
 //!
-//! A kill in between leaves files without rows or rows without files: both count as missing, and the dead lease's
-//! directory is removed by who opens the store next. On a full disk rows may not be deletable before files are: the
-//! files go first, then it is tried again.
+//! A kill in between leaves files without rows, which nobody reads and the next pruning removes; the dead lease's directory
+//! is removed by who opens the store next. On a full disk rows may not be deletable before files are: the files go first,
+//! then it is tried again, and a kill in between leaves rows without files, which count as missing.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,

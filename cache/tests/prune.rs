@@ -217,6 +217,30 @@ fn store_is_whole_wherever_a_pruning_process_is_killed() {
 }
 
 #[test]
+fn rows_without_files_go_too() {
+    let (fixture, image) = furnished();
+    let root = fixture.root();
+    for entry in std::fs::read_dir(root.join("snapshots")).unwrap() {
+        let path = entry.unwrap().path();
+        let is_needed =
+            (image.chain.layers().iter()).any(|layer| path.ends_with(layer.snapshot.as_str()));
+        if !is_needed {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let store = fixture.open();
+    store.prune(&PruneOptions::default()).unwrap();
+    assert_is_pruned(&fixture, &store, &image);
+    drop(store);
+    let tables = rusqlite::Connection::open(root.join("db.sqlite")).unwrap();
+    for (table, expected) in [("layer", 2), ("layer_entries", 2), ("blob", 1)] {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let count: i64 = tables.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, expected, "{table}");
+    }
+}
+
+#[test]
 fn builds_lose_nothing_while_others_prune() {
     let fixture = Fixture::new();
     drop(fixture.open());

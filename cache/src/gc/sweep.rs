@@ -28,16 +28,25 @@ impl Store {
         self.inner.measure_unknown()?;
         let mut tries = 0;
         let mut before = Pruned::default();
+        let mut order = Order::RowsFirst;
         loop {
             tries += 1;
             let grave = Grave::open(self)?;
-            let swept = self.sweep(options, &grave);
+            let swept = self.sweep(options, &grave, order);
             reach("prune-swept");
             grave.empty(self.inner.remover.as_ref());
             match swept {
                 // Nothing could be written before the files were gone.
                 Err(GcError::Db(error)) if error.is_full() && tries < TRIES => {
                     before = grave.taken_so_far(before);
+                    order = Order::FilesFirst;
+                }
+                // What was to go is gone. Its rows go when there is room for that.
+                Err(GcError::Db(error)) if error.is_full() && !before.items.is_empty() => {
+                    tracing::debug!(%error, "rows of what was pruned stay for now");
+                    before.freed = before.items.iter().map(|item| item.bytes).sum();
+                    reach("prune-done");
+                    return Ok(before);
                 }
                 Err(error) => return Err(error),
                 Ok(mut pruned) => {
@@ -67,24 +76,46 @@ impl Store {
         Ok(pruned(plan))
     }
 
-    fn sweep(&self, options: &PruneOptions, grave: &Grave) -> Result<Pruned, GcError> {
+    fn sweep(
+        &self,
+        options: &PruneOptions,
+        grave: &Grave,
+        order: Order,
+    ) -> Result<Pruned, GcError> {
         let inner = &self.inner;
         let _gc = StandingLock::exclusive(&inner.gc_lock())?;
         let holds = inner.holds()?;
         let (plan, inventory, mounts) = inner.db.write(|tables| {
             let (mut plan, inventory) = inner.plan(tables, &holds, options)?;
             let mounts = inner.lock_mounts(&mut plan)?;
-            grave.note(&plan);
-            inner.move_away(&plan, grave)?;
-            inner.move_orphans(&inventory, grave)?;
-            reach("prune-moved");
+            if order == Order::FilesFirst {
+                grave.note(&plan);
+            }
+            inner.add_rows_without_files(&inventory, &mut plan)?;
+            if order == Order::FilesFirst {
+                inner.move_away(&plan, &inventory, grave)?;
+            }
             delete_rows(tables, &plan, &inventory)?;
             Ok::<_, GcError>((plan, inventory, mounts))
         })?;
+        reach("prune-rows");
+        if order == Order::RowsFirst {
+            inner.move_away(&plan, &inventory, grave)?;
+        }
+        reach("prune-moved");
         drop(mounts);
         inner.remove_dead_locks(&plan, &inventory)?;
         Ok(pruned(plan))
     }
+}
+
+/// What goes first. Nobody sees the moment in between: all of it is under the exclusive `locks/gc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// A kill leaves files without rows: never read, and removed by the next pruning.
+    RowsFirst,
+    /// For a full disk, where rows can't be deleted before files make room. A kill leaves rows without files.
+    FilesFirst,
 }
 
 fn pruned(plan: Plan) -> Pruned {
@@ -282,7 +313,26 @@ impl StoreInner {
         Ok(locks)
     }
 
-    fn move_away(&self, plan: &Plan, grave: &Grave) -> Result<(), GcError> {
+    /// Rows whose files a kill or a full disk took first count as missing, and go with the rest.
+    fn add_rows_without_files(
+        &self,
+        inventory: &Inventory,
+        plan: &mut Plan,
+    ) -> Result<(), GcError> {
+        let (snapshots, blobs) = (names_in(&self.snapshots)?, names_in(&self.blobs)?);
+        let gone = (inventory.layers.iter())
+            .map(|layer| &layer.snapshot)
+            .filter(|name| !snapshots.contains(*name));
+        plan.snapshots.extend(gone.cloned());
+        let gone = (inventory.blobs.iter())
+            .map(|blob| &blob.digest)
+            .filter(|digest| !blobs.contains(digest.trim_start_matches("sha256:")));
+        plan.blobs.extend(gone.cloned());
+        Ok(())
+    }
+
+    /// Takes out of view what goes, and what no row names.
+    fn move_away(&self, plan: &Plan, inventory: &Inventory, grave: &Grave) -> Result<(), GcError> {
         let (snapshots, mounts) = (&self.snapshots, &self.mounts);
         let trees = (plan.snapshots.iter().map(|name| snapshots.join(name)))
             .chain(plan.mounts.iter().map(|name| mounts.join(name)));
@@ -295,7 +345,7 @@ impl StoreInner {
         for name in &plan.stat_caches {
             grave.take_file(&self.stat_caches.join(name))?;
         }
-        Ok(())
+        self.move_orphans(inventory, grave)
     }
 
     /// Files without rows: what a crash left between the two, or what a lost database knew.
@@ -314,6 +364,18 @@ impl StoreInner {
         for name in names_in(&self.blobs)? {
             if !blobs.contains(name.as_str()) {
                 grave.take_file(&self.blobs.join(name))?;
+            }
+        }
+        let mounts: HashSet<&str> = (inventory.mounts.iter())
+            .map(|mount| mount.directory.as_str())
+            .collect();
+        for name in names_in(&self.mounts)? {
+            if !mounts.contains(name.as_str()) {
+                // One that a step is preparing has no row yet, but that step has its lock.
+                let lock = StandingLock::try_exclusive(&self.locks.join(mount_lock_name(&name)))?;
+                if lock.is_some() {
+                    grave.take_tree(&self.mounts.join(name))?;
+                }
             }
         }
         Ok(())

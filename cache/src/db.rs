@@ -15,6 +15,7 @@ mod layers;
 mod migrations;
 mod records;
 mod schema;
+mod shared_memory;
 mod usage;
 
 use std::cell::RefCell;
@@ -27,6 +28,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::layer::Layer;
+
+use self::shared_memory::SharedMemory;
 
 pub(crate) use history::BuildRow;
 pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse};
@@ -67,6 +70,15 @@ pub enum DbError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The disk is full, and a file beside the database can't grow.
+    #[error("no space left for `{path}`, which the store's database needs")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Anything else.
     #[error("cannot {action} in the store's database `{path}`")]
     Failed {
@@ -103,6 +115,8 @@ pub(crate) struct Db {
     /// Held for one transaction; no lock is taken while it is held but file locks of the database itself.
     session: Mutex<Session>,
     path: PathBuf,
+    /// Closed after the connection is. None for a database in memory.
+    _shared_memory: Option<SharedMemory>,
 }
 
 /// The connection and what it has read.
@@ -136,8 +150,12 @@ impl Db {
     /// Opens the database; none when there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, DbError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if !path.exists() {
+            return Ok(None);
+        }
+        let shared_memory = SharedMemory::prepare(path)?;
         match Connection::open_with_flags(path, flags) {
-            Ok(connection) => Self::prepared(connection, path).map(Some),
+            Ok(connection) => Self::prepared(connection, path, shared_memory).map(Some),
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !path.exists() =>
             {
@@ -151,16 +169,21 @@ impl Db {
     /// others from doing so at once.
     pub(crate) fn create(path: &Path) -> Result<Self, DbError> {
         let failed = |source| error("create tables", path, source);
+        let shared_memory = SharedMemory::prepare(path)?;
         let connection = Connection::open(path).map_err(failed)?;
         connection
             .pragma_update(None, "journal_mode", "wal")
             .map_err(failed)?;
-        let db = Self::prepared(connection, path)?;
+        let db = Self::prepared(connection, path, shared_memory)?;
         db.migrate()?;
         Ok(db)
     }
 
-    fn prepared(connection: Connection, path: &Path) -> Result<Self, DbError> {
+    fn prepared(
+        connection: Connection,
+        path: &Path,
+        shared_memory: Option<SharedMemory>,
+    ) -> Result<Self, DbError> {
         let set_up = || {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
@@ -175,6 +198,7 @@ impl Db {
         Ok(Self {
             session: Mutex::new(session),
             path: path.to_owned(),
+            _shared_memory: shared_memory,
         })
     }
 
@@ -316,7 +340,7 @@ impl DbError {
     /// True when there is no room on the disk.
     pub(crate) fn is_full(&self) -> bool {
         match self {
-            Self::Full { .. } => true,
+            Self::Full { .. } | Self::NoRoom { .. } => true,
             // The log or the shared memory could not grow.
             Self::Failed { source, .. } => {
                 source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)

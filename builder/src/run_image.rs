@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rbuild_cache::Lease;
+use rbuild_cache::{LayerError, Lease};
 use rbuild_frontend::image_config::ImageConfig;
 use rbuild_runner::job::{CommandStatus, Confinement, Network, OverlaySpec, ProvidedFile, RunJob};
 use rbuild_runner::{JobError, JobErrorKind, Stdio};
@@ -36,6 +36,15 @@ pub enum RunError {
     /// The isolation that was asked for can't be had.
     #[error(transparent)]
     Isolation(Box<BuildError>),
+    /// A layer of it is damaged, and was taken out of the store.
+    #[error("the image `{image}` is damaged: build or pull it again")]
+    Damaged {
+        /// As named.
+        image: String,
+        /// How.
+        #[source]
+        source: Box<LayerError>,
+    },
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -114,6 +123,17 @@ impl Engine {
         let title = String::from_utf8_lossy(first).into_owned();
         let lease = self.store().lease().map_err(store_failed)?;
         lease.hold(&record.chain).map_err(store_failed)?;
+        for layer in record.chain.layers() {
+            lease.verify_snapshot(&layer.snapshot).map_err(|source| {
+                if matches!(source, LayerError::Db(_)) {
+                    return store_failed(source);
+                }
+                RunError::Damaged {
+                    image: name.to_owned(),
+                    source: Box::new(source),
+                }
+            })?;
+        }
         let scratch = lease.scratch("run").map_err(store_failed)?;
         let root = OverlaySpec {
             lowers: record.chain.snapshot_paths(self.store()),

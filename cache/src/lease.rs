@@ -262,6 +262,21 @@ impl Lease {
         Ok(())
     }
 
+    /// Looks whether a snapshot is what its entry table says, see [`Store::check_snapshot`]; a damaged one is taken out of
+    /// the store.
+    pub fn verify_snapshot(&self, id: &SnapshotId) -> Result<(), LayerError> {
+        let checked = self.store().check_snapshot(id);
+        if let Err(
+            LayerError::Missing { .. }
+            | LayerError::DamagedEntries { .. }
+            | LayerError::DamagedSnapshot { .. },
+        ) = &checked
+        {
+            self.discard_snapshot(id)?;
+        }
+        checked
+    }
+
     /// Keeps the snapshots of `chain` from being removed as long as the lease lives.
     ///
     /// `Ok` means that all of them are there now and stay. [`LeaseError::Missing`] after a hit means that another

@@ -45,6 +45,8 @@ pub enum JobErrorKind {
     Sandbox,
     /// Reading, writing, packing or unpacking files failed.
     Files,
+    /// A snapshot is not what was sealed.
+    Damaged,
     /// The disk, or a quota, is full.
     NoSpace,
     /// The caller cancelled the job.

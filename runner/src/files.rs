@@ -94,7 +94,10 @@ pub(crate) fn complete(job: &CompleteJob) -> Result<Vec<LayerEntry>, JobError> {
 
 /// Packs a snapshot.
 pub(crate) fn pack(job: &PackJob, output: OwnedFd) -> Result<PackOutcome, JobError> {
-    pack::pack(job, std::fs::File::from(output)).map_err(|error| failed(&error))
+    pack::pack(job, std::fs::File::from(output)).map_err(|error| match &error {
+        pack::PackError::Corrupt { .. } => JobError::from_error(JobErrorKind::Damaged, &error),
+        error => failed(error),
+    })
 }
 
 /// Writes a merged root somewhere.

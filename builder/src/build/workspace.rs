@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rbuild_cache::{Chain, ChainId, DiffId, Lease, SnapshotId, Store};
+use rbuild_cache::{Chain, ChainId, DiffId, LayerError, Lease, SnapshotId, Store};
 use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::isolation::{IdSource, Rung};
@@ -203,14 +203,12 @@ impl Workspace {
             if !is_new {
                 continue;
             }
-            if let Err(error) = self.store.check_snapshot(&layer.snapshot) {
-                self.lease
-                    .discard_snapshot(&layer.snapshot)
-                    .map_err(StepError::store)?;
-                return Err(StepError::Damaged {
+            match self.lease.verify_snapshot(&layer.snapshot) {
+                Err(LayerError::Db(error)) => return Err(StepError::store(error)),
+                verified => verified.map_err(|error| StepError::Damaged {
                     diff_id: layer.diff_id.to_string(),
                     source: Box::new(error),
-                });
+                })?,
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use rbuild_cache::{BlobError, DbError, LeaseError};
+use rbuild_cache::{BlobError, DbError, LayerError, LeaseError};
 use rbuild_runner::JobError;
 
 use super::AnnotationError;
@@ -27,6 +27,17 @@ pub enum ExportError {
         /// Why.
         #[source]
         source: Box<JobError>,
+    },
+    /// A layer is not what it was when it was made. It was taken out of the store.
+    #[error("layer {number} (`{diff_id}`) is damaged")]
+    Damaged {
+        /// From 1.
+        number: usize,
+        /// Its `diff_id`.
+        diff_id: String,
+        /// How.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A layer of the base could not be compressed in another way.
     #[error("cannot compress layer {number} (`{diff_id}`) anew")]
@@ -158,6 +169,9 @@ pub enum ExportError {
     /// The store.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The store.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
 }
 
 impl From<PullError> for ExportError {
@@ -193,6 +207,11 @@ impl ExportError {
             Self::SeveralRoots { .. } => {
                 Some("use `type=local`, which makes one directory for each platform".to_owned())
             }
+            Self::Damaged { .. } => Some(
+                "it has been taken out of the store: build again, and it is made or pulled anew; \
+                 `rbuild fsck` looks for more"
+                    .to_owned(),
+            ),
             Self::Pack { source, .. } | Self::Root { source, .. } => source.help.clone(),
             Self::PackDiffers { .. } => Some(
                 "the store's file system may be damaged; `--no-cache` makes the layer anew"

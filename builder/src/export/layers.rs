@@ -8,6 +8,7 @@ use oci_spec::image::Digest;
 use rbuild_cache::{
     BlobInfo, BlobWriter, CachedLayer, Chain, DiffId, Layer, Lease, PackParameters, PackedBlob,
 };
+use rbuild_runner::JobErrorKind;
 use rbuild_runner::job::{Compression, PackJob};
 
 use super::document::Descriptor;
@@ -337,11 +338,23 @@ impl Exporter {
         let (outcome, blob) = tokio::join!(send, receive);
         // A full disk on this side breaks the pipe on the other: then the pipe is only the symptom.
         let blob = blob?;
-        let outcome = outcome.map_err(|source| ExportError::Pack {
-            number,
-            diff_id: diff_id.clone(),
-            source: Box::new(source),
-        })?;
+        let outcome = match outcome {
+            Err(source) if source.kind == JobErrorKind::Damaged => {
+                let (own, snapshot) = (lease.clone(), layer.snapshot.clone());
+                blocking::run(move || own.discard_snapshot(&snapshot)).await?;
+                let source = Box::new(source);
+                return Err(ExportError::Damaged {
+                    number,
+                    diff_id,
+                    source,
+                });
+            }
+            outcome => outcome.map_err(|source| ExportError::Pack {
+                number,
+                diff_id: diff_id.clone(),
+                source: Box::new(source),
+            })?,
+        };
         let differs = || ExportError::PackDiffers {
             number,
             diff_id: diff_id.clone(),

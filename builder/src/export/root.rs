@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rbuild_cache::Lease;
+use rbuild_cache::{LayerError, Lease};
 use rbuild_runner::job::{ExportForm, ExportJob};
 
 use super::sink::Sink;
@@ -114,7 +114,21 @@ impl Exporter {
             lease.clone(),
             image.chain.snapshot_paths(&self.sources.store),
         );
-        let scratch = blocking::run(move || own.scratch("export")).await?;
+        let layers = image.chain.0.clone();
+        let scratch = blocking::run(move || {
+            for (position, layer) in layers.iter().enumerate() {
+                match own.verify_snapshot(&layer.snapshot) {
+                    Err(LayerError::Db(error)) => return Err(error.into()),
+                    verified => verified.map_err(|error| ExportError::Damaged {
+                        number: position + 1,
+                        diff_id: layer.diff_id.to_string(),
+                        source: Box::new(error),
+                    })?,
+                }
+            }
+            Ok::<_, ExportError>(own.scratch("export")?)
+        })
+        .await?;
         Ok(ExportJob {
             lowers,
             scratch,

@@ -1,6 +1,5 @@
 //! The library's front door: a store, a spawner, and what can be done with them.
 
-use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -76,6 +75,38 @@ impl EngineOptions {
     }
 }
 
+/// What an engine stands on.
+pub(crate) struct Ground {
+    pub(crate) spawner: Spawner,
+    /// Where the work is done; or why it can't be.
+    pub(crate) rung: Result<Rung, JobError>,
+    /// Where the store is.
+    pub(crate) root: PathBuf,
+}
+
+impl Ground {
+    /// Decides how work is isolated, and which store that means.
+    pub(crate) fn of(options: &EngineOptions) -> Result<Self, BuildError> {
+        let spawner = SPAWNER.get().ok_or(BuildError::NotInitialised)?.clone();
+        let rung = isolation::decide(options.isolation, options.ignores_chown_errors);
+        let rung = rung.and_then(|rung| spawner.isolate(&rung).map(|()| rung));
+        let mut ground = Self {
+            spawner,
+            rung,
+            root: options.root.clone(),
+        };
+        if ground.loses_owners() {
+            ground.root.push(ONE_ID);
+        }
+        Ok(ground)
+    }
+
+    /// True where owners are left out.
+    pub(crate) fn loses_owners(&self) -> bool {
+        matches!(&self.rung, Ok(Rung::Userns(maps)) if maps.is_single() && maps.ignores_chown_errors)
+    }
+}
+
 /// A store and a spawner. Cheap to clone; several may share one store directory.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -92,15 +123,11 @@ impl Engine {
     /// # Errors
     /// [`init`] was not called, or the store can't be opened. That the isolation can't be had is told when there is work.
     pub fn open(options: &EngineOptions) -> Result<Self, BuildError> {
-        let spawner = SPAWNER.get().ok_or(BuildError::NotInitialised)?.clone();
-        let rung = isolation::decide(options.isolation, options.ignores_chown_errors);
-        let rung = rung.and_then(|rung| spawner.isolate(&rung).map(|()| rung));
-        let loses_owners = matches!(&rung, Ok(Rung::Userns(maps)) if maps.is_single() && maps.ignores_chown_errors);
-        let root = if loses_owners {
-            Cow::Owned(options.root.join(ONE_ID))
-        } else {
-            Cow::Borrowed(&options.root)
-        };
+        let Ground {
+            spawner,
+            rung,
+            root,
+        } = Ground::of(options)?;
         let trees = Arc::new(TreesOfSpawner(spawner.clone()));
         let store = Store::open_with(&root, trees).map_err(BuildError::store)?;
         Ok(Self {
@@ -150,7 +177,7 @@ pub fn survey(root: &Path) -> Result<Survey, BuildError> {
 
 /// Has the spawner remove and move what steps left: it may do so whoever owns it, and however deep it is.
 #[derive(Debug)]
-struct TreesOfSpawner(Spawner);
+pub(crate) struct TreesOfSpawner(pub(crate) Spawner);
 
 impl RemoveTree for TreesOfSpawner {
     fn remove_tree(&self, path: &Path) -> io::Result<()> {

@@ -34,6 +34,7 @@ pub mod event;
 pub mod explain;
 pub mod export;
 mod fetch;
+mod fsck;
 mod full_disk;
 mod git;
 pub mod history;

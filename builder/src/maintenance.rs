@@ -3,11 +3,13 @@
 //! All of it blocks, and all of it may be called while builds run: see [`Engine::prune`].
 
 pub use rbuild_cache::{
-    Budget, CacheMountUse, DiskUse, GcError, ItemUse, Kind, KindUse, MountRemoveError,
-    PruneOptions, Pruned, PrunedItem,
+    Budget, CacheMountUse, Checked, Damage, DamageKind, Dependant, DiskUse, FsckReport, GcError,
+    Healing, ItemUse, Kind, KindUse, Leftover, LeftoverKind, MountRemoveError, Problem,
+    PruneOptions, Pruned, PrunedItem, Recovered, is_damaged_database,
 };
 
 use crate::engine::Engine;
+pub use crate::fsck::{FsckError, fsck};
 
 impl Engine {
     /// What the store takes on its disk. Walks every file of it.

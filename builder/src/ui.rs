@@ -8,6 +8,7 @@ mod console;
 mod diagnostic;
 pub(crate) mod error;
 mod fit;
+pub(crate) mod fsck;
 pub(crate) mod graph;
 mod grouped;
 pub(crate) mod layers;

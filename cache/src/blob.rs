@@ -379,6 +379,8 @@ impl Store {
     pub fn forget_blob(&self, digest: &Digest) -> Result<(), BlobError> {
         require_sha256(digest)?;
         let path = self.blob_path(digest);
+        // Who checks the store sees it before or after this.
+        let _gc = StandingLock::shared(&self.inner.gc_lock()).map_err(LeaseError::from)?;
         // Both in one transaction, or what another process has just put there would go.
         self.inner.db.write(|tables| {
             tables.remove_blob(digest.as_ref())?;

@@ -14,7 +14,9 @@ mod inventory;
 mod layers;
 mod migrations;
 mod records;
+mod salvage;
 mod schema;
+mod scrutiny;
 mod shared_memory;
 mod usage;
 
@@ -36,7 +38,9 @@ pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse};
 #[cfg(test)]
 pub(crate) use inventory::{MountUse, RecordUse};
 pub(crate) use records::RecordRow;
+pub(crate) use salvage::TableLoss;
 pub(crate) use schema::Unsynced;
+pub(crate) use scrutiny::{RawLayer, RawPacked};
 
 /// How long a change waits for those of other processes. They last microseconds, a checkpoint a few seconds on a
 /// slow disk; longer than this and something is wrong.
@@ -60,6 +64,15 @@ pub enum DbError {
         /// What SQLite found.
         #[source]
         source: rusqlite::Error,
+    },
+    /// There is a store, but its database is gone, empty, or of a format that the store is not of.
+    #[error("the store's database `{path}` is damaged")]
+    Lost {
+        /// The database.
+        path: PathBuf,
+        /// What it looks like.
+        #[source]
+        source: NotADatabase,
     },
     /// The disk is full.
     #[error("no space left for the store's database `{path}`")]
@@ -106,8 +119,35 @@ pub enum DbError {
         path: PathBuf,
         /// Which value.
         what: &'static str,
+        /// That this is damage.
+        #[source]
+        source: Unparsable,
     },
 }
+
+/// What is where a store's database should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotADatabase {
+    /// Nothing.
+    #[error("the file is missing")]
+    Missing,
+    /// A database without tables.
+    #[error("it has no tables")]
+    Empty,
+    /// One that says to be of another format than the store.
+    #[error("it says to be of format {found}, in a store of format {expected}")]
+    Format {
+        /// `user_version`
+        found: u32,
+        /// Of `VERSION`.
+        expected: u32,
+    },
+}
+
+/// Says that a value was changed by something else than rbuild.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rbuild never wrote that: the file is damaged")]
+pub struct Unparsable;
 
 /// One connection, shared by the threads of the process.
 #[derive(Debug)]
@@ -150,6 +190,10 @@ impl Db {
     /// Opens the database; none when there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, DbError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::open_with(path, flags)
+    }
+
+    fn open_with(path: &Path, flags: OpenFlags) -> Result<Option<Self>, DbError> {
         if !path.exists() {
             return Ok(None);
         }
@@ -163,6 +207,21 @@ impl Db {
             }
             Err(source) => Err(error("open tables", path, source)),
         }
+    }
+
+    /// Opens the database for reading only; none when there is none.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Option<Self>, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::open_with(path, flags)
+    }
+
+    /// Makes a database in memory, to try out what would be in the one at `path`.
+    pub(crate) fn in_memory(path: &Path) -> Result<Self, DbError> {
+        let failed = |source| error("create tables", path, source);
+        let connection = Connection::open_in_memory().map_err(failed)?;
+        let db = Self::prepared(connection, path, None)?;
+        db.migrate()?;
+        Ok(db)
     }
 
     /// Makes the database and its tables where they are missing, and brings older ones to this format. The caller keeps
@@ -332,6 +391,7 @@ impl Tables<'_> {
         value.ok_or_else(|| DbError::Value {
             path: self.path.to_owned(),
             what,
+            source: Unparsable,
         })
     }
 }
@@ -346,7 +406,7 @@ impl DbError {
                 source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
             }
             Self::Sync { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Self::Damaged { .. } | Self::Value { .. } => false,
+            Self::Damaged { .. } | Self::Lost { .. } | Self::Value { .. } => false,
         }
     }
 }
@@ -354,9 +414,7 @@ impl DbError {
 fn error(action: &'static str, path: &Path, source: rusqlite::Error) -> DbError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            DbError::Damaged { path, source }
-        }
+        _ if says_damaged(&source) => DbError::Damaged { path, source },
         _ if says_full(&source) => DbError::Full { path, source },
         _ => DbError::Failed {
             action,
@@ -379,6 +437,43 @@ pub fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
         || error
             .downcast_ref::<rusqlite::Error>()
             .is_some_and(says_full)
+}
+
+/// True when this error, not one that caused it, says that the store's database is damaged: [`fsck`](crate::fsck) mends it.
+pub fn is_damaged_database(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<Unparsable>()
+        || error.is::<NotADatabase>()
+        || error
+            .downcast_ref::<rusqlite::Error>()
+            .is_some_and(says_damaged)
+}
+
+/// True when SQLite found something that it and we never write. Our statements are right, and tested: one that it can't
+/// make sense of, or a value of another type than its column's, means that the tables are not ours any more.
+fn says_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    use rusqlite::ffi::{SQLITE_ERROR, SQLITE_IOERR_SHORT_READ};
+    match error {
+        Error::SqliteFailure(failure, _) => {
+            matches!(
+                failure.code,
+                ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::ConstraintViolation
+                    | ErrorCode::TypeMismatch
+                    | ErrorCode::SchemaChanged
+            ) || matches!(
+                failure.extended_code,
+                SQLITE_ERROR | SQLITE_IOERR_SHORT_READ
+            )
+        }
+        Error::SqlInputError { .. }
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..) => true,
+        _ => false,
+    }
 }
 
 /// True when SQLite says that the disk is full. When there is no room for its shared memory it says "disk I/O error".

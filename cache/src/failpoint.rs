@@ -36,8 +36,11 @@ pub const MIGRATION_POINTS: &[&str] = &["migration-announced", "migration-step",
 /// Points that pruning comes past.
 pub const PRUNE_POINTS: &[&str] = &["prune-rows", "prune-moved", "prune-swept", "prune-done"];
 
+/// Points that a repair comes past.
+pub const REPAIR_POINTS: &[&str] = &["fsck-cured", "fsck-database"];
+
 fn is_known(point: &str) -> bool {
-    [POINTS, MIGRATION_POINTS, PRUNE_POINTS]
+    [POINTS, MIGRATION_POINTS, PRUNE_POINTS, REPAIR_POINTS]
         .iter()
         .any(|points| points.contains(&point))
 }

@@ -45,6 +45,11 @@ impl SnapshotId {
         is_hex.then(|| Self(name.to_owned()))
     }
 
+    /// True for one that was completed for a chain: its name says nothing of its own layer.
+    pub(crate) fn is_of_chain(&self) -> bool {
+        self.0.starts_with("chain-")
+    }
+
     /// The directory name.
     pub fn as_str(&self) -> &str {
         &self.0

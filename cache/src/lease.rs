@@ -240,6 +240,8 @@ impl Lease {
         let store = &self.inner.store;
         let target = store.snapshots.join(id.as_str());
         let aside = self.unique("damaged")?;
+        // Who checks the store sees it before or after this.
+        let _gc = StandingLock::shared(&store.gc_lock()).map_err(LeaseError::from)?;
         store.db.write(|tables| {
             tables.remove_layer(id.as_str())?;
             tables.put_lost_layer(id.as_str(), LayerLoss::Damaged.to_row(), now())?;

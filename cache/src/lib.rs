@@ -15,6 +15,7 @@ mod entry;
 #[doc(hidden)]
 pub mod failpoint;
 mod file_list;
+mod fsck;
 mod gc;
 mod history;
 mod image;
@@ -38,10 +39,14 @@ pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
 pub use cache_mount::{
     CacheMountError, CacheMountGuard, CacheMountId, CacheMountUse, MountRemoveError, Sharing,
 };
-pub use db::{DbError, is_full_disk};
+pub use db::{DbError, NotADatabase, Unparsable, is_damaged_database, is_full_disk};
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
 pub use file_list::{ListedFile, ListedKind};
+pub use fsck::{
+    Checked, Damage, DamageKind, Dependant, ExamineError, ExamineSnapshot, Examined, FsckError,
+    FsckReport, Healing, Leftover, LeftoverKind, Problem, Recovered, SnapshotLimits, fsck,
+};
 pub use gc::{Budget, DiskUse, GcError, ItemUse, Kind, KindUse, PruneOptions, Pruned, PrunedItem};
 pub use history::{
     Build, BuildProgress, BuildStatus, HistoryDropped, HistoryError, HistoryLimits, HistorySize,

@@ -13,10 +13,10 @@
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::db::Db;
+use crate::db::{Db, DbError, NotADatabase};
 use crate::failpoint::reach;
 use crate::lease::has_live;
 use crate::store::{DATABASE, StoreError};
@@ -25,10 +25,10 @@ use crate::store::{DATABASE, StoreError};
 pub const FORMAT_VERSION: u32 = 2;
 
 /// A store of its own in the directory of another, see `EngineOptions` of builder.
-const NESTED: &str = "one-id";
+pub(crate) const NESTED: &str = "one-id";
 
 /// Directories of a store, in the order in which they are made.
-const DIRECTORIES: [&str; 8] = [
+pub(crate) const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "snapshots",
@@ -42,6 +42,9 @@ const DIRECTORIES: [&str; 8] = [
 /// How long the making, migration or repair of a store by another process is waited for. Making takes milliseconds, a
 /// migration seconds; a repair reads every blob, and is not waited for to its end.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a repair waits for the store to itself: longer than a verb that only looks, shorter than a build.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Pause before the lock is asked for again.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -75,6 +78,22 @@ pub(crate) fn open_or_create(root: &Path) -> Result<(Db, OpenLock), StoreError> 
             });
         } else {
             std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Locks a root as those do who use the store; none when a process has it alone, or there is no such directory.
+pub(crate) fn share_root(root: &Path) -> Result<Option<OpenLock>, StoreError> {
+    lock_root(root, File::try_lock_shared)
+}
+
+/// Locks a root for this process alone, where nobody uses the store within [`MOMENT`]; none when somebody does.
+pub(crate) fn take_root(root: &Path) -> Result<Option<OpenLock>, StoreError> {
+    let started = Instant::now();
+    loop {
+        match lock_root(root, File::try_lock)? {
+            None if started.elapsed() < MOMENT => std::thread::sleep(PAUSE),
+            lock => return Ok(lock),
         }
     }
 }
@@ -126,8 +145,29 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
         write_version(root)?;
         reach("migration-announced");
     }
-    let db = Db::create(&root.join(DATABASE))?;
+    let path = root.join(DATABASE);
+    // A store that is one has a database: making a new one would forget all that it held.
+    if found.is_some() && !path.exists() {
+        return Err(lost(path, NotADatabase::Missing));
+    }
+    if found.is_some()
+        && let Some(db) = Db::open(&path)?
+        && db.version()? == 0
+    {
+        return Err(lost(path, NotADatabase::Empty));
+    }
+    let db = Db::create(&path)?;
     reach("store-database");
+    let made = db.version()?;
+    if made != FORMAT_VERSION {
+        return Err(lost(
+            path,
+            NotADatabase::Format {
+                found: made,
+                expected: FORMAT_VERSION,
+            },
+        ));
+    }
     if found.is_none() {
         // A power cut must not leave the version and take the tables.
         db.make_durable()?;
@@ -138,13 +178,17 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn lost(path: PathBuf, source: NotADatabase) -> StoreError {
+    StoreError::Db(DbError::Lost { path, source })
+}
+
 /// True when the store has this version; false when it is older or has none yet.
 fn is_current(root: &Path) -> Result<bool, StoreError> {
     Ok(read_version(root)? == Some(FORMAT_VERSION))
 }
 
 /// The store's version, at most [`FORMAT_VERSION`]; none when it has none yet.
-fn read_version(root: &Path) -> Result<Option<u32>, StoreError> {
+pub(crate) fn read_version(root: &Path) -> Result<Option<u32>, StoreError> {
     let path = root.join("VERSION");
     let text = match std::fs::read(&path) {
         Ok(text) => String::from_utf8_lossy(&text).trim().to_owned(),
@@ -162,7 +206,7 @@ fn read_version(root: &Path) -> Result<Option<u32>, StoreError> {
     }
 }
 
-fn write_version(root: &Path) -> Result<(), StoreError> {
+pub(crate) fn write_version(root: &Path) -> Result<(), StoreError> {
     let (path, temporary) = (root.join("VERSION"), root.join("VERSION.new"));
     let write = || {
         let mut file = File::create(&temporary)?;
@@ -202,7 +246,7 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes a directory for the owner alone: layers hold set-user-ID programs and other people's secrets.
-fn make_directory(path: &Path, makes_parents: bool) -> Result<(), StoreError> {
+pub(crate) fn make_directory(path: &Path, makes_parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new()
         .recursive(makes_parents)
         .mode(0o700)

@@ -52,7 +52,8 @@ pub struct OriginalBlob {
 }
 
 impl Store {
-    /// The blob that a layer was packed as, if the store still has it.
+    /// The blob that a layer was packed as, if the store still has it. A note that contradicts what is there is none: what
+    /// it says would be shipped.
     pub fn packed(
         &self,
         diff_id: &DiffId,
@@ -62,7 +63,10 @@ impl Store {
             .inner
             .db
             .read(|tables| tables.packed(diff_id, &parameters.to_row()))?;
-        Ok(packed.filter(|blob| self.has_blob(&blob.digest)))
+        Ok(packed.filter(|blob| {
+            let has_size = self.blob_size(&blob.digest).ok() == Some(blob.size);
+            has_size && (parameters.clamp.is_some() || blob.diff_id == *diff_id)
+        }))
     }
 
     /// Notes the blob that a layer was packed as; it was committed to the store before.

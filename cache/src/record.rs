@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::db::{DbError, RecordRow, Tables};
+use crate::db::{DbError, RecordRow, Tables, Unparsable};
 use crate::failpoint::reach;
 use crate::key::StepKey;
 use crate::layer::{Chain, Present, SnapshotId};
@@ -198,6 +198,7 @@ impl Store {
         let parts = serde_json::from_str(&row.parts).map_err(|_| DbError::Value {
             path: self.inner.root.join(crate::store::DATABASE),
             what: "step record",
+            source: Unparsable,
         })?;
         Ok(StepRecord {
             chain,

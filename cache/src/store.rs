@@ -153,7 +153,7 @@ pub(crate) struct StoreInner {
     /// True when something was committed since the last sync.
     is_dirty: AtomicBool,
     /// Says that the store is in use. The last field: let go of when all else is closed.
-    _open: OpenLock,
+    _open: Arc<OpenLock>,
 }
 
 impl Store {
@@ -179,6 +179,19 @@ impl Store {
             source,
         })?;
         let (db, lock) = open_or_create(&root)?;
+        let store = Self::assemble(root, remover, boot, db, Arc::new(lock));
+        store.clean_up()?;
+        Ok(store)
+    }
+
+    /// A store of its parts, as they are: nothing is cleaned up.
+    pub(crate) fn assemble(
+        root: PathBuf,
+        remover: Arc<dyn RemoveTree>,
+        boot: String,
+        db: Db,
+        lock: Arc<OpenLock>,
+    ) -> Self {
         let inner = StoreInner {
             blobs: root.join("blobs/sha256"),
             snapshots: root.join("snapshots"),
@@ -194,11 +207,9 @@ impl Store {
             _open: lock,
             root,
         };
-        let store = Self {
+        Self {
             inner: Arc::new(inner),
-        };
-        store.clean_up()?;
-        Ok(store)
+        }
     }
 
     /// The store's directory, absolute.
@@ -228,7 +239,7 @@ impl Store {
     }
 
     /// Removes what dead processes and power cuts left.
-    fn clean_up(&self) -> Result<(), StoreError> {
+    pub(crate) fn clean_up(&self) -> Result<(), StoreError> {
         let inner = &self.inner;
         clean_dead(&inner.work, inner.remover.as_ref()).map_err(|source| StoreError::Read {
             path: inner.work.clone(),
@@ -317,6 +328,17 @@ impl StoreInner {
         Ok(())
     }
 
+    /// Syncs the disk, and strikes off all that is listed as unsynced, by whichever boot: it has been read as a whole.
+    pub(crate) fn sync_verified(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Sync {
+            path: self.root.clone(),
+            source,
+        };
+        let root = File::open(&self.root).map_err(failed)?;
+        rustix::fs::syncfs(&root).map_err(|errno| failed(errno.into()))?;
+        Ok((self.db).write(|tables| tables.forget_unsynced(i64::MAX))?)
+    }
+
     /// Makes the commits so far survive a power cut.
     pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
         self.is_dirty.store(false, Ordering::Release);
@@ -330,7 +352,7 @@ impl StoreInner {
 }
 
 /// What identifies this boot of the machine, the same in every container on it.
-fn boot_id() -> Result<String, StoreError> {
+pub(crate) fn boot_id() -> Result<String, StoreError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     match std::fs::read_to_string(path) {
         Ok(id) => Ok(id.trim().to_owned()),

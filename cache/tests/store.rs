@@ -301,20 +301,23 @@ fn foreign_directory_is_refused() {
 }
 
 #[test]
-fn lost_or_damaged_database_is_made_new_or_named() {
+fn lost_or_damaged_database_is_named_and_none_is_made_in_its_place() {
     let fixture = Fixture::new();
-    drop(fixture.open());
-    let database = fixture.root().join("db.sqlite");
-    for name in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
-        let _ = std::fs::remove_file(fixture.root().join(name));
-    }
     let store = fixture.open();
     commit_blob(&store, b"x");
     store.sync().unwrap();
     drop(store);
+    let database = fixture.root().join("db.sqlite");
     std::fs::write(&database, vec![0x55; 8192]).unwrap();
-    let error = Store::open(&fixture.root()).unwrap_err();
-    assert!(error.to_string().contains("is damaged"), "{error}");
+    let refused = || Store::open(&fixture.root()).unwrap_err().to_string();
+    let told = format!("the store's database `{}` is damaged", database.display());
+    assert_eq!(refused(), told);
+    for name in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+        let _ = std::fs::remove_file(fixture.root().join(name));
+    }
+    // A new one would forget all that the store holds, names of images too.
+    assert_eq!(refused(), told);
+    assert!(!database.exists());
 }
 
 fn image(_fixture: &Fixture, store: &Store, chain: Chain) -> ImageRecord {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::flags::TabledFlags;
-use super::store_args::{CacheVerb, DuArgs, PruneArgs};
+use super::store_args::{CacheVerb, DuArgs, FsckArgs, PruneArgs};
 pub(crate) use archives::{CopyArgs, ExportArgs, ImportArgs, LoadArgs};
 pub(crate) use images::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 pub(crate) use registries::{
@@ -124,6 +124,8 @@ pub(crate) enum Verb {
     /// Look at single cache mounts, and remove them
     #[command(subcommand)]
     Cache(CacheVerb),
+    /// Check that the store is whole, and mend it: 0 it is whole (or is now), 1 it is not
+    Fsck(FsckArgs),
     /// Fetch images from registries into the store
     Pull(PullArgs),
     /// Send images of the store to their registries

@@ -115,6 +115,10 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
         Verb::Du(args) => store_verbs::du(&args, &engine()?),
         Verb::Prune(args) => store_verbs::prune(&args, engine),
         Verb::Cache(verb) => store_verbs::cache(&verb, &engine()?),
+        Verb::Fsck(args) => {
+            let options = engine_options(&cli.global, &IsolationArgs::default(), variables)?;
+            store_verbs::fsck(&args, &options)
+        }
         Verb::Pull(args) => transfers::pull(&args, &cli.global, variables),
         Verb::Push(args) => transfers::push(&args, &cli.global, variables),
         Verb::Save(args) => transfers::save(&args, &cli.global, variables),
@@ -166,12 +170,20 @@ pub(super) fn open_engine(
     isolation: &IsolationArgs,
     variables: &Variables,
 ) -> Result<Engine, Failure> {
+    let options = engine_options(global, isolation, variables)?;
+    Engine::open(&options).map_err(|error| Failure::of_build(error, |_| Vec::new()))
+}
+
+fn engine_options(
+    global: &GlobalArgs,
+    isolation: &IsolationArgs,
+    variables: &Variables,
+) -> Result<EngineOptions, Failure> {
     rbuild::init().map_err(Failure::new)?;
-    let options = EngineOptions {
+    Ok(EngineOptions {
         budget: super::values::budget()?,
         ..isolation::engine_options(root_of(global), isolation, variables)?
-    };
-    Engine::open(&options).map_err(|error| Failure::of_build(error, |_| Vec::new()))
+    })
 }
 
 fn root_of(global: &GlobalArgs) -> PathBuf {

@@ -211,6 +211,13 @@ impl From<NoArchiveOnTerminal> for Failure {
 /// The way out of errors that come from the machine rather than from us, found anywhere in the chain.
 fn help_for(error: &(dyn Error + 'static)) -> Option<String> {
     use std::io::ErrorKind;
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    if causes.any(rbuild::maintenance::is_damaged_database) {
+        return Some(
+            "`rbuild fsck --repair` makes a new database of what is whole, and says what is lost"
+                .to_owned(),
+        );
+    }
     let chain = std::iter::successors(Some(error), |&error| error.source());
     chain
         .filter_map(|error| error.downcast_ref::<std::io::Error>())

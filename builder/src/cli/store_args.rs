@@ -64,6 +64,33 @@ pub(crate) struct PruneArgs {
     pub(crate) format: Format,
 }
 
+/// `rbuild fsck`
+#[derive(Args, Debug)]
+pub(crate) struct FsckArgs {
+    /// Mend it: write anew what can be, remove what is damaged; needs the store for itself
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// How it is written
+    #[arg(
+        long,
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value = "text",
+        hide_default_value = true
+    )]
+    pub(crate) format: FsckFormat,
+}
+
+/// How what `rbuild fsck` found is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FsckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+}
+
 /// `rbuild cache`
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheVerb {

@@ -5,12 +5,12 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rbuild::Engine;
-use rbuild::maintenance::{Kind, PruneOptions};
+use rbuild::maintenance::{self, Kind, PruneOptions};
+use rbuild::{Engine, EngineOptions};
 
 use super::error::UsageError;
 use super::failure::Failure;
-use super::store_args::{CacheVerb, DuArgs, Format, PruneArgs};
+use super::store_args::{CacheVerb, DuArgs, Format, FsckArgs, FsckFormat, PruneArgs};
 use super::values::parse_size;
 use crate::ui;
 
@@ -46,6 +46,24 @@ pub(super) fn prune(
         Format::Table => ui::store::print_pruned(&pruned, args.dry_run),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `rbuild fsck`
+pub(super) fn fsck(args: &FsckArgs, options: &EngineOptions) -> Result<ExitCode, Failure> {
+    let checked = maintenance::fsck(options, args.repair);
+    let report = checked.map_err(|error| {
+        let help = error.help();
+        Failure::with_help(error, help)
+    })?;
+    match args.format {
+        FsckFormat::Json => ui::print_json(&ui::fsck::as_json(&report)),
+        FsckFormat::Text => ui::fsck::print(&report, args.repair),
+    }
+    Ok(if report.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Asks on a terminal. Where nobody can answer, only what is easily had again goes without `--force`.

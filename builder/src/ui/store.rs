@@ -223,7 +223,7 @@ fn short_id(id: &str) -> String {
     }
 }
 
-fn short_title(title: &str) -> String {
+pub(super) fn short_title(title: &str) -> String {
     let line = safe(title);
     if line.chars().count() <= SHORT_TITLE {
         return line;
@@ -232,7 +232,7 @@ fn short_title(title: &str) -> String {
 }
 
 /// In one line, and unable to move the cursor: titles come from Dockerfiles.
-fn safe(title: &str) -> String {
+pub(super) fn safe(title: &str) -> String {
     let line = title.split_whitespace().collect::<Vec<_>>().join(" ");
     ansi::clean_line(line.as_bytes(), false)
 }

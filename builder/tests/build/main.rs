@@ -13,6 +13,7 @@ mod contexts;
 mod copying;
 mod explain;
 mod failing;
+mod fsck;
 mod git;
 mod history;
 mod language;

@@ -191,6 +191,55 @@ fn write_caps(place: &Place) {
 }
 
 #[test]
+fn a_users_store_is_checked_and_mended_by_that_user() {
+    let place = Place::new();
+    place.file("f", "content\n");
+    write_caps(&place);
+    let by_user = ByUser::new(&place).arg("--tag=app");
+    by_user.ok(OWNERS);
+    let fsck = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        let output = by_user.rbuild(&words);
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text.into_owned())
+    };
+    let (code, text) = fsck(&["fsck"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 image, "), "{text}");
+    // As root, whose ids are others, nothing would be as it was recorded.
+    let store = by_user.home().join(".local/share/rbuild");
+    let output = place
+        .rbuild()
+        .arg("fsck")
+        .arg("--root")
+        .arg(&store)
+        .output()
+        .unwrap();
+    let refused = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{refused}");
+    assert!(refused.contains("belongs to the user 21000"), "{refused}");
+    let find =
+        "find \"$1\" -path '*/snapshots/*' -name ping -exec sh -c 'echo X > \"$1\"' sh {} ';'";
+    let spoilt = Command::new("sh")
+        .args(["-euc", find, "sh"])
+        .arg(&store)
+        .status()
+        .unwrap();
+    assert!(spoilt.success());
+    let (code, text) = fsck(&["fsck"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("`caps/ping` has other extended attributes"),
+        "{text}"
+    );
+    let (code, text) = fsck(&["fsck", "--repair"]);
+    assert_eq!(code, Some(0), "{text}");
+    by_user.ok(OWNERS);
+    assert_eq!(fsck(&["fsck"]).0, Some(0));
+}
+
+#[test]
 fn the_image_is_roots_byte_for_byte() {
     let place = Place::new();
     place.file("f", "content\n");

@@ -229,8 +229,13 @@ fn read_layer(row: &Row<'_>) -> rusqlite::Result<Option<Layer>> {
     let (Some(snapshot), Ok(diff_id)) = (SnapshotId::parse(&snapshot), diff_id.parse()) else {
         return Ok(None);
     };
+    let diff_id = DiffId(diff_id);
+    // The snapshot of a layer that stands alone is named by it: one of the two has changed.
+    if !snapshot.is_of_chain() && snapshot != SnapshotId::of_layer(&diff_id) {
+        return Ok(None);
+    }
     Ok(Some(Layer {
-        diff_id: DiffId(diff_id),
+        diff_id,
         content: ContentDigest(row.get(2)?),
         snapshot,
         tar_size: row.get::<_, i64>(3)?.cast_unsigned(),

@@ -28,8 +28,13 @@ impl Tables<'_> {
         self.run("look up a step", |connection| {
             connection
                 .prepare_cached(
+                    // The index has a copy of what the table says: a bit that flipped in one of them is a miss, not
+                    // another step's result.
                     "SELECT id, chain, title, created, cost_us, parts FROM step_key
-                     JOIN step_record ON id = record WHERE key = ?",
+                     JOIN step_record ON id = record
+                     WHERE key = ?1 AND EXISTS (
+                         SELECT 1 FROM step_key AS copy INDEXED BY step_key_record
+                         WHERE copy.record = id AND copy.key = ?1)",
                 )?
                 .query_row([key.as_bytes()], read_record)
                 .optional()

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod base;
 mod damage;
 mod disk;
@@ -14,6 +15,7 @@ mod place;
 mod power;
 mod processes;
 mod random;
+mod real_registry;
 mod report;
 mod stale;
 mod tree;

@@ -19,7 +19,7 @@ use crate::place::Place;
 use crate::processes::run;
 use crate::random::Random;
 use crate::tree::{self, Tree};
-use crate::verify::{check_by_fsck, check_tidy, check_whole, has_verb};
+use crate::verify::{check_by_fsck, check_tidy, check_whole};
 use crate::{Result, ensure, report};
 use logged_disk::{Event, LoggedDisk};
 
@@ -122,7 +122,6 @@ fn record(
     let mounted = Mounted::new(&logged.file(), &place.path("mnt"), kind.options)?;
     let root = mounted.path().join("store");
     let monday = boot(place, "monday")?;
-    let has_prune = has_verb(place, "prune");
     let mut done = Vec::new();
     for build in 0..builds {
         workload.change(random)?;
@@ -144,7 +143,7 @@ fn record(
         });
         built?;
         done.push((logged.length(), workload.expected()));
-        if has_prune && build % 2 == 1 {
+        if build % 2 == 1 {
             let mut prune = place.rbuild(&root);
             prune.args(["prune", "-f", "--max-used-space", "1kb"]);
             run(&mut in_boot(&monday, &prune))?;
@@ -256,12 +255,14 @@ fn look(
     let mounted = Mounted::new(image, &place.path("again"), kind.options)?;
     let root = mounted.path().join("store");
     let tuesday = boot(place, "tuesday")?;
+    // What may not have reached the disk is known, and no damage.
+    if root.join("VERSION").exists() {
+        run(&mut in_boot(&tuesday, place.rbuild(&root).arg("fsck")))?;
+    }
     // The first command opens the store as the next day's first build does.
     run(&mut in_boot(&tuesday, place.rbuild(&root).arg("images")))?;
     check_whole(&root)?;
-    if has_verb(place, "fsck") {
-        check_by_fsck(place, &root)?;
-    }
+    check_by_fsck(place, &root)?;
     let finished = recording
         .done
         .iter()

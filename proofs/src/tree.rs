@@ -97,7 +97,7 @@ fn overlay(tree: &mut Tree, root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove(tree: &mut Tree, name: &Path) {
+pub(crate) fn remove(tree: &mut Tree, name: &Path) {
     let gone: Vec<_> = tree
         .range(name.to_owned()..)
         .map(|(path, _)| path)

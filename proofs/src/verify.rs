@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::base::{IMAGE, Workload};
 use crate::place::Place;
-use crate::processes::{output, run};
+use crate::processes::run;
 use crate::{Result, ensure, tree};
 
 /// What a store holds.
@@ -139,9 +139,12 @@ pub(crate) fn build_is_right(place: &Place, root: &Path, workload: &Workload) ->
 pub(crate) fn image_is_right(root: &Path, workload: &Workload) -> Result<()> {
     let store = Store::open(root)?;
     let image = store.image(IMAGE)?.ok_or("the image is not in the store")?;
-    let found = tree::of_chain(&store, &image.chain)?;
-    let expected = workload.expected();
-    if let Some(wrong) = tree::lacks(&expected, &found) {
+    is_right(&tree::of_chain(&store, &image.chain)?, workload)
+}
+
+/// Compares what an image shows with what it has to hold.
+pub(crate) fn is_right(found: &tree::Tree, workload: &Workload) -> Result<()> {
+    if let Some(wrong) = tree::lacks(&workload.expected(), found) {
         return Err(format!("the image is wrong: {wrong}").into());
     }
     ensure!(
@@ -149,14 +152,4 @@ pub(crate) fn image_is_right(root: &Path, workload: &Workload) -> Result<()> {
         "the image holds /f0, which a step removed"
     );
     Ok(())
-}
-
-/// True when the binary knows a verb.
-pub(crate) fn has_verb(place: &Place, verb: &str) -> bool {
-    let help = output(place.rbuild(Path::new("/nonexistent")).arg("--help"));
-    help.is_ok_and(|output| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines()
-            .any(|line| line.split_whitespace().next() == Some(verb))
-    })
 }

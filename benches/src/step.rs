@@ -83,6 +83,7 @@ fn job(base: &Path, scratch: &Path, network: Network) -> RunJob {
         confinement: Confinement::Default,
         shm_size: 64 << 20,
         rlimits: Vec::new(),
+        limits: rbuild_runner::job::Limits::default(),
         makes_layer: true,
     }
 }

@@ -16,6 +16,7 @@ mod failure;
 mod flags;
 mod format;
 mod isolation;
+mod limits;
 mod output;
 mod past;
 #[cfg(test)]

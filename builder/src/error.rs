@@ -164,6 +164,16 @@ pub enum StepError {
         /// How it ended.
         status: CommandStatus,
     },
+    /// A process of the command was killed because of `--memory`.
+    #[error("{}, and a process of it was killed because the step may use {}{}", describe(*.status), allowed(*.limit), most(*.peak))]
+    OutOfMemory {
+        /// How the command ended.
+        status: CommandStatus,
+        /// `--memory`
+        limit: Option<u64>,
+        /// Most that was in use at a time, in bytes.
+        peak: Option<u64>,
+    },
     /// The build ended before the step did.
     #[error("cancelled")]
     Cancelled,
@@ -298,6 +308,19 @@ fn describe(status: CommandStatus) -> String {
     }
 }
 
+fn allowed(bytes: Option<u64>) -> String {
+    bytes.map_or_else(
+        || "no more memory".to_owned(),
+        |bytes| format!("{} MiB of memory", bytes >> 20),
+    )
+}
+
+fn most(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| {
+        format!(" (most in use at a time: {} MiB)", bytes >> 20)
+    })
+}
+
 impl StepError {
     pub(crate) fn store(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Store(Box::new(error))
@@ -323,6 +346,9 @@ impl StepError {
             Self::NobodyKnown { .. } => Some("give numbers such as `1000:1000`".to_owned()),
             Self::Select(SelectError::NotFound { .. }) => {
                 Some("paths are relative to the root of what is copied from; nothing outside it can be used".to_owned())
+            }
+            Self::OutOfMemory { .. } => {
+                Some("give the steps more with `--memory`, or have this one do less at a time, such as `make -j2`".to_owned())
             }
             Self::Command { status: CommandStatus::Exited(127) } => {
                 Some("code 127 usually means that the shell did not find the command in this image".to_owned())

@@ -167,6 +167,11 @@ pub struct StepNote {
     /// How long it took, in milliseconds.
     #[serde(rename = "duration_ms")]
     pub duration: Option<u64>,
+    /// CPU time of its command, in milliseconds.
+    #[serde(rename = "cpu_ms")]
+    pub cpu: Option<u64>,
+    /// Most memory in use at a time: of all its processes when memory was limited, else of the largest one. In bytes.
+    pub peak_memory: Option<u64>,
     /// Why it ran.
     pub reasons: Vec<Reason>,
     /// What its key was made of.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rbuild_frontend::graph::Network;
 use rbuild_frontend::platform::Platform;
 use rbuild_frontend::reference::Reference;
+use rbuild_runner::job::Limits;
 
 use crate::registry::RegistrySettings;
 
@@ -57,6 +58,8 @@ pub struct BuildOptions {
     pub shm_size: Option<u64>,
     /// `--ulimit`: name, soft, hard.
     pub ulimits: Vec<(String, u64, u64)>,
+    /// `--memory` and its like, for each step by itself.
+    pub limits: Limits,
     /// `--allow`
     pub entitlements: Vec<Entitlement>,
     /// `--output`; empty keeps the image in the local store only.

@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use rbuild_cache::{LayerError, Lease};
 use rbuild_frontend::image_config::ImageConfig;
-use rbuild_runner::job::{CommandStatus, Confinement, Network, OverlaySpec, ProvidedFile, RunJob};
+use rbuild_runner::job::{
+    CommandStatus, Confinement, Limits, Network, OverlaySpec, ProvidedFile, RunJob,
+};
 use rbuild_runner::{JobError, JobErrorKind, Stdio};
 use tokio_util::sync::CancellationToken;
 
@@ -219,6 +221,7 @@ fn job(config: &ImageConfig, root: OverlaySpec, argv: Vec<Vec<u8>>) -> RunJob {
         confinement: Confinement::Default,
         shm_size: SHM_SIZE,
         rlimits: Vec::new(),
+        limits: Limits::default(),
         makes_layer: false,
     }
 }

@@ -231,8 +231,8 @@ fn bad_usage_ends_with_2_and_says_what_is_wrong_on_stderr() {
             "there is nowhere to push to: the image has no name",
         ),
         (
-            &["--memory", "1g", "."],
-            "error: `--memory`: resource limits",
+            &["--memory", "1k", "."],
+            "error: invalid value `1k` for `--memory`: no process fits",
         ),
         (&["imges"], "error: the context `imges` does not exist"),
         (

@@ -4,11 +4,14 @@
 //! host paths, bytes, numbers. Image paths are bytes, relative to the image's root without a leading `/`, unless a
 //! field says otherwise.
 
+mod limits;
 mod shown;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::limits::{Limits, MemoryReport};
 
 /// An overlay to assemble: what a step sees as `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +157,8 @@ pub struct RunJob {
     pub shm_size: u64,
     /// `--ulimit`
     pub rlimits: Vec<Rlimit>,
+    /// `--memory` and its like.
+    pub limits: Limits,
     /// True: seal the upper directory into a layer when the command succeeds. False: `rbuild run`.
     pub makes_layer: bool,
 }
@@ -187,6 +192,8 @@ pub struct RunOutcome {
     pub status: CommandStatus,
     /// Its cost.
     pub usage: Usage,
+    /// What its memory cgroup counted, when memory was limited.
+    pub memory: Option<MemoryReport>,
     /// The layer, when the command succeeded and one was asked for. The upper directory is `scratch/upper`.
     pub layer: Option<SealedLayer>,
 }

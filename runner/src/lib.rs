@@ -24,6 +24,7 @@ extern crate self as rbuild_runner;
 pub mod archive;
 #[cfg(test)]
 mod attacks;
+mod cgroup;
 mod container_path;
 pub mod copy;
 pub mod decompress;

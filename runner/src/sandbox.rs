@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use self::mount_point::Stubs;
 use self::plan::SandboxPlan;
+use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
 use crate::mounts;
@@ -80,8 +81,10 @@ pub(crate) fn run(
     };
     #[cfg(test)]
     let (plan, namespaces) = weak::weaken(options.trial, plan, namespaces);
+    let cgroup = Cgroup::make(&job.limits)?;
     let child = clone_process(namespaces, || {
-        become_command(&plan, job, &stdio, report_writer.as_fd(), options)
+        let (cgroup, report) = (cgroup.as_ref(), report_writer.as_fd());
+        become_command(&plan, job, cgroup, &stdio, report, options)
     })
     .map_err(cannot_clone)?;
     drop((stdio, report_writer));
@@ -90,10 +93,13 @@ pub(crate) fn run(
         is_cancelled,
     } = watch(&child, report, caller);
     let (status, usage) = wait_for(child.pid).map_err(failed)?;
+    let memory = cgroup.as_ref().and_then(Cgroup::report);
+    drop(cgroup);
     if is_cancelled {
         return Ok(RunOutcome {
             status: CommandStatus::Cancelled,
             usage,
+            memory,
             layer: None,
         });
     }
@@ -110,6 +116,7 @@ pub(crate) fn run(
     Ok(RunOutcome {
         status,
         usage,
+        memory,
         layer,
     })
 }
@@ -218,6 +225,7 @@ fn read_reports(mut reports: &[u8]) -> Result<Stubs, JobError> {
 fn become_command(
     plan: &SandboxPlan,
     job: &RunJob,
+    cgroup: Option<&Cgroup>,
     stdio: &Stdio,
     report: BorrowedFd<'_>,
     options: SpawnerOptions,
@@ -226,6 +234,7 @@ fn become_command(
     let attempt = || -> Result<std::convert::Infallible, JobError> {
         #[cfg(test)]
         weak::begin(options.trial);
+        cgroup.map_or(Ok(()), Cgroup::enter)?;
         let prepared = setup::carry_out(plan, job, options.mount_api)?;
         let command = command::Command::new(job, &prepared.user)?;
         command::take_stdio(stdio)?;

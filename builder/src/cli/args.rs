@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::limits::{LimitArgs, ResourceArgs};
+
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, FsckArgs, PruneArgs};
 pub(crate) use archives::{CopyArgs, ExportArgs, ImportArgs, LoadArgs};
@@ -284,6 +286,10 @@ pub(crate) struct SandboxArgs {
     /// Size of /dev/shm, such as 16m
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
     /// Permit more than the default sandbox: network.host, security.insecure
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,

@@ -13,8 +13,6 @@ use super::error::UsageError;
 pub(crate) struct TabledFlag {
     /// Without the dashes.
     pub(crate) name: &'static str,
-    /// One letter form.
-    pub(crate) short: Option<char>,
     /// Whether it takes a value.
     pub(crate) has_value: bool,
     /// What happens when it is given.
@@ -40,7 +38,6 @@ pub(crate) enum Answer {
 const fn no_effect(name: &'static str, has_value: bool, why: &'static str) -> TabledFlag {
     TabledFlag {
         name,
-        short: None,
         has_value,
         answer: Answer::NoEffect(why),
     }
@@ -54,7 +51,6 @@ const fn refused(
 ) -> TabledFlag {
     TabledFlag {
         name,
-        short: None,
         has_value,
         answer: Answer::Refused {
             reason,
@@ -80,18 +76,7 @@ impl TabledFlag {
             Answer::NoEffect(_) => self,
         }
     }
-
-    const fn short(self, letter: char) -> Self {
-        Self {
-            short: Some(letter),
-            ..self
-        }
-    }
 }
-
-const LIMITS: &str = "resource limits of steps are not implemented yet";
-const LIMITS_INSTEAD: &str =
-    "limit the whole build from outside: `systemd-run --scope -p MemoryMax=2G rbuild …`";
 
 /// All of them, sorted by name.
 pub(crate) const TABLE: &[TabledFlag] = &[
@@ -103,27 +88,10 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     )
     .unless(&["disabled=true"]),
     no_effect("builder", true, "there is one builder: this process"),
-    refused("cgroup-parent", true, LIMITS, LIMITS_INSTEAD),
     no_effect(
         "compress",
         false,
         "the context is read in place, nothing is sent",
-    ),
-    refused("cpu-period", true, LIMITS, LIMITS_INSTEAD),
-    refused("cpu-quota", true, LIMITS, LIMITS_INSTEAD),
-    refused("cpu-shares", true, LIMITS, LIMITS_INSTEAD).short('c'),
-    refused("cpus", true, LIMITS, LIMITS_INSTEAD),
-    refused(
-        "cpuset-cpus",
-        true,
-        LIMITS,
-        "pin the whole build: `taskset -c 0,1 rbuild …`",
-    ),
-    refused(
-        "cpuset-mems",
-        true,
-        LIMITS,
-        "pin the whole build: `numactl --membind=0 rbuild …`",
     ),
     refused(
         "disable-content-trust",
@@ -133,19 +101,11 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     )
     .unless(&["true", "1", "t"]),
     no_effect("force-rm", false, "there are no intermediate containers"),
-    refused("memory", true, LIMITS, LIMITS_INSTEAD).short('m'),
-    refused("memory-swap", true, LIMITS, LIMITS_INSTEAD),
     refused(
         "on-failure",
         true,
         "a failed step cannot be entered yet",
         "add a stage that ends before the step and `rbuild run` it",
-    ),
-    refused(
-        "pids-limit",
-        true,
-        LIMITS,
-        "limit processes with `--ulimit nproc=…`",
     ),
     refused(
         "policy",
@@ -160,7 +120,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
         "leave it out, or say `--provenance=false`",
     )
     .unless(&["false", "0", "f", "no", "disabled=true"]),
-    refused("resource", true, LIMITS, LIMITS_INSTEAD),
     no_effect("rm", false, "there are no intermediate containers"),
     refused(
         "sbom",
@@ -229,10 +188,7 @@ impl clap::Args for TabledFlags {
                 } else {
                     arg.action(ArgAction::SetTrue)
                 };
-                command.arg(match flag.short {
-                    Some(letter) => arg.short(letter),
-                    None => arg,
-                })
+                command.arg(arg)
             },
         )
     }

@@ -151,8 +151,7 @@ fn push_table(text: &mut String) {
     text.push_str("\n### Flags of docker build that are answered\n\n| flag | what happens | instead |\n|---|---|---|\n");
     for row in TABLE {
         let flag = format!(
-            "{}--{}{}",
-            short(row.short),
+            "--{}{}",
             row.name,
             if row.has_value { " VALUE" } else { "" }
         );

@@ -509,6 +509,7 @@ fn sandbox(args: &SandboxArgs, options: &mut BuildOptions) -> Result<(), UsageEr
         .iter()
         .map(|text| parse_ulimit(text))
         .collect::<Result<_, _>>()?;
+    options.limits = args.resources.add_to(args.limits.limits()?)?;
     if let Some(text) = &args.shm_size {
         let wrong = || {
             UsageError::value("--shm-size", text, "it is not a size")

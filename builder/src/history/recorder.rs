@@ -13,6 +13,7 @@ use rbuild_cache::{
     BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, NewBuild, SnapshotId,
     StepLogWriter, StepRecord, Store,
 };
+use rbuild_runner::job::RunOutcome;
 
 use super::earlier::{self, Earlier};
 use super::written::{Written, line_of, summary_of};
@@ -218,6 +219,16 @@ impl Recorder {
         let mut state = lock(&self.state);
         if let Some(note) = state.detail.steps.get_mut(step.0) {
             note_layer(note, record);
+        }
+    }
+
+    /// Notes what a step's command used.
+    pub(crate) fn note_usage(&self, step: StepId, outcome: &RunOutcome) {
+        let mut state = lock(&self.state);
+        if let Some(note) = state.detail.steps.get_mut(step.0) {
+            note.cpu = Some((outcome.usage.user_us + outcome.usage.system_us) / 1000);
+            let of_all = outcome.memory.and_then(|memory| memory.peak);
+            note.peak_memory = of_all.or(Some(outcome.usage.max_rss_kib << 10));
         }
     }
 

@@ -77,9 +77,19 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
     let platform = &job.solver.graph.steps[job.index.0].platform;
     let outcome = outcome.map_err(|error| StepError::Job(explain_foreign(error, platform)))?;
     drop(caches);
+    if let Some(recorder) = &workspace.recorder {
+        recorder.note_usage(step, &outcome);
+    }
     match outcome.status {
         CommandStatus::Exited(0) => {}
         CommandStatus::Cancelled => return Err(StepError::Cancelled),
+        status if outcome.memory.is_some_and(|memory| memory.kills > 0) => {
+            return Err(StepError::OutOfMemory {
+                status,
+                limit: workspace.options.limits.memory,
+                peak: outcome.memory.and_then(|memory| memory.peak),
+            });
+        }
         status => return Err(StepError::Command { status }),
     }
     let Some(sealed) = outcome.layer else {
@@ -156,6 +166,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
                 hard: *hard,
             })
             .collect(),
+        limits: options.limits.clone(),
         makes_layer: true,
     };
     Ok(Prepared {

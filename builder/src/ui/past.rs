@@ -89,6 +89,8 @@ pub(crate) fn print_build(build: &PastBuild, detail: &BuildDetail, is_json: bool
             step.label(),
             state_of(step).to_owned(),
             time_of(step.duration),
+            step.cpu.map(|_| time_of(step.cpu)).unwrap_or_default(),
+            step.peak_memory.map(units::bytes).unwrap_or_default(),
             step.layer_size
                 .filter(|_| !step.is_image)
                 .map(units::bytes)
@@ -97,7 +99,17 @@ pub(crate) fn print_build(build: &PastBuild, detail: &BuildDetail, is_json: bool
             why(build, step),
         ]
     };
-    let head = ["#", "STEP", "STATE", "TIME", "SIZE", "INSTRUCTION", "WHY"];
+    let head = [
+        "#",
+        "STEP",
+        "STATE",
+        "TIME",
+        "CPU",
+        "MEMORY",
+        "SIZE",
+        "INSTRUCTION",
+        "WHY",
+    ];
     let steps = table(&head, detail.steps.iter().enumerate().map(row));
     lines.extend(steps.lines().map(ToOwned::to_owned));
     let error = detail.error.iter().flat_map(|error| error.lines());

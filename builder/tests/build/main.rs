@@ -17,6 +17,7 @@ mod fsck;
 mod git;
 mod history;
 mod language;
+mod limits;
 mod looking;
 mod ordinary_user;
 mod real_job;

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// Applets that the test base has.
-const APPLETS: [&str; 16] = [
-    "sh", "cat", "cp", "chmod", "date", "echo", "id", "ln", "ls", "mkdir", "mv", "rm", "sleep",
-    "stat", "touch", "true",
+const APPLETS: [&str; 19] = [
+    "sh", "cat", "cp", "chmod", "date", "echo", "head", "id", "ln", "ls", "mkdir", "mv", "rm",
+    "sleep", "stat", "tail", "touch", "tr", "true",
 ];
 
 /// A store, a context and a base image in temporary directories.

@@ -77,7 +77,7 @@ impl fmt::Debug for RunJob {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Confinement, Network, OverlaySpec, SandboxMount};
+    use super::super::{Confinement, Limits, Network, OverlaySpec, SandboxMount};
     use super::*;
 
     #[test]
@@ -115,6 +115,7 @@ mod tests {
             confinement: Confinement::Default,
             shm_size: 0,
             rlimits: Vec::new(),
+            limits: Limits::default(),
             makes_layer: true,
         };
         let shown = format!("{job:?}");

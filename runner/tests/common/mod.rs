@@ -119,6 +119,7 @@ impl Place {
             confinement: Confinement::Default,
             shm_size: 64 << 20,
             rlimits: Vec::new(),
+            limits: Limits::default(),
             makes_layer: true,
         }
     }

@@ -188,8 +188,10 @@ pub enum PullPolicy {
     /// Only when the store does not have them.
     #[default]
     Missing,
-    /// Always.
+    /// Always. Where the registry answers that there were too many requests, what it answered before serves.
     Always,
+    /// Always, or it is an error: an image that was asked for itself.
+    Newest,
     /// Never.
     Never,
 }

@@ -115,7 +115,7 @@ impl ImageSources {
     /// Finds an image: its config and what its layers are.
     ///
     /// A name is looked up among the images of the store first, then among the names that were resolved before, then
-    /// in its registry. `Always` asks the registry, unless the name has a digest that the store knows.
+    /// in its registry. `Always` and `Newest` ask the registry, unless the name has a digest that the store knows.
     pub async fn resolve(
         &self,
         reference: &ImageReference,
@@ -183,9 +183,8 @@ impl ImageSources {
         policy: PullPolicy,
         lease: &Lease,
     ) -> Result<ResolvedBase, PullError> {
-        if policy != PullPolicy::Always
-            && let Some(base) = self.stored_image(reference, platform).await?
-        {
+        let asks_anyway = matches!(policy, PullPolicy::Always | PullPolicy::Newest);
+        if !asks_anyway && let Some(base) = self.stored_image(reference, platform).await? {
             return Ok(base);
         }
         // A short name that the machine's configuration gives a full one leads there, but an image of the store goes first.
@@ -194,7 +193,7 @@ impl ImageSources {
         let alias = alias.map(Reference::with_default_tag);
         let reference = alias.as_ref().unwrap_or(reference);
         // A digest names the same content for ever: asking the registry again could tell nothing new.
-        if (policy != PullPolicy::Always || reference.digest.is_some())
+        if (!asks_anyway || reference.digest.is_some())
             && let Some(base) = self.remembered(reference, platform, lease).await?
         {
             return Ok(base);
@@ -208,6 +207,19 @@ impl ImageSources {
             .tasks
             .start(format!("resolving {}", reference.familiar()));
         let found = self.ask_registry(reference, platform, lease).await;
+        // It has nothing against the request: what is here serves until it answers again.
+        let found = match found {
+            Err(error) if policy == PullPolicy::Always && error.is_rate_limit() => {
+                match self.already_here(reference, platform, lease).await? {
+                    Some(base) => {
+                        self.tasks.notice(going_on_without(reference, &base));
+                        Ok(base)
+                    }
+                    None => Err(error),
+                }
+            }
+            other => other,
+        };
         task.finish(&found, |base| {
             base.manifest_digest
                 .as_ref()
@@ -281,6 +293,19 @@ impl ImageSources {
             base_of(reference.familiar(), &found, digest, &config, origin).map(Some)
         })
         .await
+    }
+
+    /// What the registry answered before, or else an image of the store.
+    async fn already_here(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        lease: &Lease,
+    ) -> Result<Option<ResolvedBase>, PullError> {
+        match self.remembered(reference, platform, lease).await? {
+            Some(base) => Ok(Some(base)),
+            None => self.stored_image(reference, platform).await,
+        }
     }
 
     async fn ask_registry(
@@ -366,6 +391,16 @@ fn describe(found: &ImageManifest, digest: &Digest, size: usize) -> String {
     };
     let descriptor = Descriptor::new(media_type.into(), size as u64, digest.clone());
     serde_json::to_string(&descriptor).unwrap_or_default() // strings and numbers only: always JSON
+}
+
+/// What is said when a registry answers that there were too many requests.
+fn going_on_without(reference: &Reference, base: &ResolvedBase) -> String {
+    let digest = base.manifest_digest.as_ref().unwrap_or(&base.config_digest);
+    format!(
+        "{} answers that there were too many requests: going on with the {} that is here, {digest}",
+        reference.registry,
+        reference.familiar(),
+    )
 }
 
 /// What a resolution is remembered under.

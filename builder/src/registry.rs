@@ -8,18 +8,21 @@
 //!        │       ── put_manifest()
 //!        ├─ settings: where a name leads, who we are there, whom we trust
 //!        ├─ host: scheme, TLS, tokens, transfers at once
-//!        ├─ transport: one attempt: request, challenge, redirects, status → error
+//!        ├─ transport: one attempt: request, challenge, redirects
+//!        ├─ answer: status → error, bodies within bounds
 //!        └─ retry: transient errors again, with back-off and Retry-After
 //! ```
 //!
 //! Nothing that a registry says is believed: sizes are limits, digests are recomputed, redirects never carry our
 //! credentials to another host and never lead from HTTPS to HTTP.
 
+mod answer;
 mod auth;
 mod download;
 mod error;
 mod host;
 mod secret;
+mod session;
 mod settings;
 mod transport;
 mod upload;
@@ -344,7 +347,7 @@ impl RegistryClient {
         self.retrying(place.attempts, || async {
             let call = transport::Call::get(&url, None, 0);
             let response = self.execute(repository, &Access::Nothing, &call).await?;
-            transport::check_status(response, &url).await.map(drop)
+            answer::check_status(response, &url).await.map(drop)
         })
         .await
     }
@@ -388,6 +391,11 @@ impl RegistryClient {
                 retry_after: Some(asked),
                 ..
             } => back_off.max(*asked),
+            // One that is ill guesses when it will be well; it may be sooner.
+            RegistryError::Status {
+                retry_after: Some(asked),
+                ..
+            } => back_off.max(*asked).min(options.longest_pause),
             _ => back_off,
         };
         tracing::debug!(%error, ?pause, failures, "registry request failed");

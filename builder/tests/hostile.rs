@@ -294,7 +294,7 @@ fn statuses() -> Vec<Row> {
         fails(
             "401 without a challenge",
             |seen, _, _, _| is_manifest(seen).then(|| Reply::new(401, "")),
-            "",
+            "does not say which",
         ),
     ]
 }
@@ -329,6 +329,14 @@ fn redirects_and_tokens() -> Vec<Row> {
                     .then(|| Reply::new(307, "").with("location", "file:///etc/passwd"))
             },
             "does not follow",
+        ),
+        works(
+            "401 without a word, and the challenge at the door",
+            |seen, _, _, port| match seen.path.as_str() {
+                "/token" => Some(Reply::ok(r#"{"token":"t"}"#)),
+                "/v2/" => Some(challenge(port)),
+                _ => seen.authorization.is_none().then(|| Reply::new(401, "")),
+            },
         ),
         works(
             "a token that ends after each request",

@@ -158,6 +158,11 @@ impl From<LayoutError> for PullError {
 }
 
 impl PullError {
+    /// Whether the registry has nothing against the request but that there were too many.
+    pub(super) fn is_rate_limit(&self) -> bool {
+        matches!(self, Self::Registry { source, .. } if source.is_rate_limit())
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {

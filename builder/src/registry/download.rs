@@ -8,8 +8,9 @@ use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 use tokio::sync::mpsc;
 
+use super::answer::check_status;
 use super::auth::Access;
-use super::transport::{Call, check_status};
+use super::transport::Call;
 use super::{Place, RegistryClient, RegistryError, tell_mirror};
 
 /// Chunks (of 16 KiB or so) between the network and the writer: enough to hide a slow write, bounded so that memory
@@ -129,6 +130,7 @@ impl RegistryClient {
                 .ok_or_else(|| RegistryError::Status {
                     url: url.to_owned(),
                     status: response.status(),
+                    retry_after: None,
                     detail: ": a range that was not asked for".to_owned(),
                 })?
         } else {

@@ -75,11 +75,11 @@ pub enum RegistryError {
         detail: String,
     },
     /// A challenge that can't be answered, for lack of credentials or of the way that it asks for.
-    #[error("`{url}` asks for authentication that rbuild cannot give: `{challenge}`")]
+    #[error("`{url}` asks for authentication that rbuild cannot give: {challenge}")]
     Challenge {
         /// What was requested.
         url: String,
-        /// `WWW-Authenticate`.
+        /// `WWW-Authenticate` between backticks, or that there is none.
         challenge: String,
     },
     /// The token server's answer has no token.
@@ -103,8 +103,20 @@ pub enum RegistryError {
         url: String,
         /// Its status.
         status: StatusCode,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
         /// The registry's own words, with `: ` in front.
         detail: String,
+    },
+    /// A registry that takes part of an upload and miscounts it.
+    #[error("`{url}` says that it has {told} bytes of an upload of which {sent} were sent")]
+    Miscounted {
+        /// Where they were sent.
+        url: String,
+        /// By the registry.
+        told: u64,
+        /// By us.
+        sent: u64,
     },
     /// More bytes than allowed or announced.
     #[error("`{url}` sends more than the {limit} bytes that were expected")]
@@ -178,9 +190,19 @@ impl RegistryError {
         }
     }
 
+    /// Whether the registry has nothing against the request but that there were too many.
+    pub fn is_rate_limit(&self) -> bool {
+        matches!(self, Self::TooManyRequests { .. })
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
+            Self::Unreachable { source, .. } if leads_through_a_proxy(source) => Some(
+                "the way leads through a proxy (HTTPS_PROXY, ALL_PROXY): check that it runs and lets this name pass; \
+                 names in NO_PROXY go without one"
+                    .to_owned(),
+            ),
             Self::Unreachable { is_tls: true, .. } => Some(
                 "registries are spoken to over HTTPS unless they are on this machine (localhost); \
                  check the name, the port and the certificate"
@@ -205,6 +227,13 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+/// Whether it was the tunnel through a proxy that did not come about. The HTTP library tells that in words only.
+fn leads_through_a_proxy(error: &reqwest::Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .any(|error| error.to_string().contains("tunnel"))
 }
 
 /// What to do about a refusal: log in, or look who one is.

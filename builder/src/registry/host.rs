@@ -1,6 +1,7 @@
 //! A host that is spoken to: its scheme, its TLS, its tokens, and how many transfers it gets at once.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -53,6 +54,8 @@ pub(super) struct Host {
     pub(super) tokens: TokenCache,
     /// Transfers of blobs, both ways.
     pub(super) transfers: Semaphore,
+    /// Uploads in a row that it took as Docker sends them and not otherwise.
+    pub(super) streams_in_a_row: AtomicU32,
 }
 
 /// How a host is spoken to.
@@ -69,6 +72,7 @@ impl Host {
             line: OnceCell::new(),
             tokens: TokenCache::default(),
             transfers: Semaphore::new(options.parallel_transfers.max(1)),
+            streams_in_a_row: AtomicU32::new(0),
         }
     }
 }

@@ -1,30 +1,28 @@
-//! One attempt of one request: the challenge and its answer, redirects, and what the status means.
+//! One attempt of one request: the challenge and its answer, and redirects.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oci_spec::image::Digest;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION,
+    RANGE, WWW_AUTHENTICATE,
 };
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::answer::{
+    LONGEST_WORDS, check_status, header, printable, read_bounded, stated_digest, without_query,
+};
 use super::auth::{Access, Authorization, BearerChallenge, TokenCell, token_of};
 use super::host::{Host, Repository, authority_of};
 use super::settings::Credentials;
 use super::{LARGEST_ANSWER, RegistryClient, RegistryError, is_loopback};
-use crate::manifest;
 
 /// Redirects in a row; registries need one or two.
 const MAX_REDIRECTS: usize = 5;
 
 /// Token answers are a few KiB.
 const LARGEST_TOKEN_ANSWER: u64 = 1 << 20;
-
-/// How much of an error's body is read for its message.
-const LARGEST_ERROR_ANSWER: u64 = 8 << 10;
 
 /// What token servers are told of us.
 const CLIENT_ID: &str = "rbuild";
@@ -55,7 +53,8 @@ pub(super) enum CallBody<'a> {
         length: u64,
         /// Whether it is a chunk of an upload, which says where it belongs.
         is_chunk: bool,
-        on_bytes: Arc<dyn Fn(u64) + Send + Sync>,
+        /// Hears up to which byte of the file it was sent, anew for each sending.
+        on_position: Arc<dyn Fn(u64) + Send + Sync>,
     },
 }
 
@@ -116,14 +115,15 @@ impl<'a> Call<'a> {
                 from,
                 length,
                 is_chunk,
-                on_bytes,
+                on_position,
             } => {
-                let body = super::upload::stream_file(path, *from, *length, Arc::clone(on_bytes))
-                    .await
-                    .map_err(|source| RegistryError::Read {
-                        path: path.clone(),
-                        source,
-                    })?;
+                let body =
+                    super::upload::stream_file(path, *from, *length, Arc::clone(on_position))
+                        .await
+                        .map_err(|source| RegistryError::Read {
+                            path: path.clone(),
+                            source,
+                        })?;
                 let request = request
                     .header(CONTENT_TYPE, "application/octet-stream")
                     .header(CONTENT_LENGTH, *length);
@@ -180,9 +180,9 @@ impl RegistryClient {
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
-        let answer = self
-            .answer_challenge(&host, repository, call.url, &first, access, &token)
-            .await?;
+        // Rare and large: it does not belong into the future of every request.
+        let answer = self.answer_challenge(&host, repository, call.url, &first, access, &token);
+        let answer = Box::pin(answer).await?;
         self.send(&host, repository, call, Some(&answer)).await
     }
 
@@ -258,15 +258,25 @@ impl RegistryClient {
         access: &Access,
         refused: &TokenCell,
     ) -> Result<Authorization, RegistryError> {
-        let challenges: Vec<&str> = refusal
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
+        let mut challenges = challenges_of(refusal);
+        if challenges.is_empty() {
+            // Some say only at the door how they want to be answered.
+            let door = format!(
+                "{}://{}/v2/",
+                self.line(host, repository).await?.scheme,
+                repository.authority()
+            );
+            let answer = self
+                .send(host, repository, &Call::get(&door, None, 0), None)
+                .await?;
+            challenges = challenges_of(&answer);
+        }
         let unanswerable = || RegistryError::Challenge {
             url: without_query(url),
-            challenge: printable(&challenges.join(", "), 200),
+            challenge: match challenges.as_slice() {
+                [] => "it does not say which".to_owned(),
+                all => format!("`{}`", printable(&all.join(", "), LONGEST_WORDS)),
+            },
         };
         // The refused cell is replaced only if it held a token: an empty one is what we are about to fill.
         let stale = refused.initialized().then_some(refused);
@@ -401,6 +411,13 @@ impl RegistryClient {
     }
 }
 
+/// What a refusal asks for; there may be several ways.
+fn challenges_of(response: &Response) -> Vec<String> {
+    let values = response.headers().get_all(WWW_AUTHENTICATE);
+    let texts = values.iter().filter_map(|value| value.to_str().ok());
+    texts.map(str::to_owned).collect()
+}
+
 fn parse_url(url: &str) -> Result<Url, RegistryError> {
     Url::parse(url).map_err(|_| RegistryError::Url {
         url: without_query(url),
@@ -415,124 +432,4 @@ fn sensitive(authorization: &Authorization, url: &str) -> Result<HeaderValue, Re
         })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// A URL for people: what stands behind the `?` is long, and often a permission.
-pub(super) fn without_query(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
-}
-
-/// `Docker-Content-Digest`
-pub(super) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
-    header(headers, "docker-content-digest").and_then(|text| manifest::parse_digest(&text))
-}
-
-/// Turns a status that is no success into its error.
-pub(super) async fn check_status(response: Response, url: &str) -> Result<Response, RegistryError> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let url = without_query(url);
-    Err(match status {
-        StatusCode::NOT_FOUND => RegistryError::BlobNotFound { url },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Denied {
-            detail: detail(response, &url).await,
-            url,
-        },
-        StatusCode::TOO_MANY_REQUESTS => {
-            let retry_after = header(response.headers(), RETRY_AFTER.as_str());
-            // The other form, a date, needs the server's clock to be right; the back-off serves instead.
-            let retry_after = retry_after
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs);
-            RegistryError::TooManyRequests { url, retry_after }
-        }
-        _ => RegistryError::Status {
-            status,
-            detail: detail(response, &url).await,
-            url,
-        },
-    })
-}
-
-/// Reads a body that must not be longer than `limit`.
-async fn read_bounded(
-    mut response: Response,
-    url: &str,
-    limit: u64,
-) -> Result<Vec<u8>, RegistryError> {
-    let too_large = || RegistryError::TooLarge {
-        url: url.to_owned(),
-        limit,
-    };
-    if response
-        .content_length()
-        .is_some_and(|length| length > limit)
-    {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    loop {
-        let chunk = response
-            .chunk()
-            .await
-            .map_err(|source| RegistryError::BrokenOff {
-                url: url.to_owned(),
-                received: bytes.len() as u64,
-                source: Some(source.without_url()),
-            })?;
-        let Some(chunk) = chunk else { return Ok(bytes) };
-        if (bytes.len() + chunk.len()) as u64 > limit {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-}
-
-/// The registry's own words in an error answer: `{"errors":[{"code":…,"message":…}]}`.
-async fn detail(response: Response, url: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<Item>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Item {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let Ok(body) = read_bounded(response, url, LARGEST_ERROR_ANSWER).await else {
-        return String::new();
-    };
-    let Ok(answer) = serde_json::from_slice::<Errors>(&body) else {
-        return String::new();
-    };
-    match answer.errors.first() {
-        Some(item) if !item.message.is_empty() => format!(": {}", printable(&item.message, 200)),
-        Some(item) if !item.code.is_empty() => format!(": {}", printable(&item.code, 200)),
-        _ => String::new(),
-    }
-}
-
-/// A stranger's text made fit for a terminal.
-fn printable(text: &str, longest: usize) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .take(longest)
-        .collect()
-}
-
-pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
 }

@@ -7,6 +7,7 @@
 //!               └ 202, or refused and a POST without mount ─▶ small: PUT, whole
 //!                                                            large: PATCH, PATCH, …, PUT
 //!                                                                     └ broken ─▶ GET: how far? ─▶ PATCH from there
+//!                                                            where that is unknown: one PATCH, PUT
 //! ```
 
 use std::io;
@@ -17,18 +18,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::StreamExt as _;
 use oci_spec::image::Digest;
 use rbuild_frontend::reference::Reference;
-use reqwest::header::{LOCATION, RANGE};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
+use super::answer::{check_status, stated_digest, without_query};
 use super::auth::Access;
 use super::host::Repository;
-use super::transport::{Call, CallBody, check_status, header, stated_digest, without_query};
+use super::session::{Way, miscounted, next_address, received};
+use super::transport::{Call, CallBody};
 use super::{Place, RegistryClient, RegistryError};
 
 /// Bytes that are read and sent at a time.
 const READ_BUFFER: usize = 64 << 10;
+
+/// So many uploads in a row that went over only as a stream mean that the host takes no others. One may be a passing
+/// illness.
+const STREAMS_ARE_THE_RULE: u32 = 2;
 
 /// A blob to be sent: a file of the store.
 #[derive(Clone, Debug)]
@@ -205,20 +211,14 @@ impl RegistryClient {
         told: &Arc<AtomicU64>,
         on_bytes: &OnBytes,
     ) -> Result<Uploaded, RegistryError> {
-        let session = match self.begin(&place.repository, blob).await? {
-            Begun::Mounted => return Ok(Uploaded::Mounted),
-            Begun::Session(url) => url,
-        };
         let part = |from: u64, length, is_chunk| {
-            let position = AtomicU64::new(from);
             let (told, on_bytes) = (Arc::clone(told), Arc::clone(on_bytes));
             CallBody::File {
                 path: blob.path.clone(),
                 from,
                 length,
                 is_chunk,
-                on_bytes: Arc::new(move |bytes| {
-                    let end = position.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                on_position: Arc::new(move |end| {
                     let before = told.fetch_max(end, Ordering::Relaxed);
                     if end > before {
                         on_bytes(end - before);
@@ -226,41 +226,72 @@ impl RegistryClient {
                 }),
             }
         };
-        let chunk = self.shared.options.chunk_size.max(1);
-        if blob.size <= chunk {
-            self.finish(place, blob, &session, part(0, blob.size, false))
-                .await?;
-            return Ok(Uploaded::Sent);
-        }
-        let session = match self.send_chunks(place, blob, session, &part).await {
-            Err(RegistryError::Status { status, .. })
-                if matches!(status.as_u16(), 405 | 415 | 501) =>
-            {
-                // This registry takes no chunks.
-                let session = match self.begin(&place.repository, blob).await? {
-                    Begun::Mounted => return Ok(Uploaded::Mounted),
-                    Begun::Session(url) => url,
-                };
-                self.finish(place, blob, &session, part(0, blob.size, false))
-                    .await?;
-                return Ok(Uploaded::Sent);
-            }
-            other => other?,
+        let host = self.host(&place.repository);
+        let is_small = blob.size <= self.shared.options.chunk_size.max(1);
+        let streams_only = host.streams_in_a_row.load(Ordering::Relaxed) >= STREAMS_ARE_THE_RULE;
+        let mut way = match (streams_only, is_small) {
+            (true, _) => Way::Stream,
+            (false, true) => Way::Whole,
+            (false, false) => Way::Chunks,
         };
-        self.finish(place, blob, &session, CallBody::None).await?;
-        Ok(Uploaded::Sent)
+        loop {
+            let session = match self.begin(&place.repository, blob).await? {
+                Begun::Mounted => return Ok(Uploaded::Mounted),
+                Begun::Session(url) => url,
+            };
+            let sent = match way {
+                Way::Whole => {
+                    let body = part(0, blob.size, false);
+                    self.finish(place, blob, &session, body).await
+                }
+                Way::Chunks => self.send_chunks(place, blob, session, &part).await,
+                Way::Stream => {
+                    let body = part(0, blob.size, false);
+                    self.send_stream(place, blob, &session, body).await
+                }
+            };
+            let Err(error) = sent else {
+                match way {
+                    Way::Stream => host.streams_in_a_row.fetch_add(1, Ordering::Relaxed),
+                    _ => host.streams_in_a_row.swap(0, Ordering::Relaxed),
+                };
+                return Ok(Uploaded::Sent);
+            };
+            way = match way.after(&error) {
+                Some(next) => next,
+                None => return Err(error),
+            };
+            tracing::debug!(%error, ?way, "the registry does not take an upload this way");
+        }
     }
 
-    /// Sends a blob in chunks; gives the address at which the upload is ended.
+    /// Sends a blob in one PATCH that says nothing of a range, as Docker does.
+    async fn send_stream(
+        &self,
+        place: &Place,
+        blob: &BlobUpload,
+        session: &str,
+        body: CallBody<'_>,
+    ) -> Result<(), RegistryError> {
+        let call = Call::new(Method::PATCH, session, body);
+        let response = self
+            .execute(&place.repository, &Access::Push, &call)
+            .await?;
+        let response = check_status(response, session).await?;
+        let session = next_address(session, &response)?;
+        self.finish(place, blob, &session, CallBody::None).await
+    }
+
+    /// Sends a blob in chunks.
     async fn send_chunks<'a>(
         &self,
         place: &Place,
         blob: &BlobUpload,
         session: String,
         part: &(impl Fn(u64, u64, bool) -> CallBody<'a> + Sync),
-    ) -> Result<String, RegistryError> {
+    ) -> Result<(), RegistryError> {
         let mut session = session;
-        let (mut offset, mut failures) = (0, 0);
+        let (mut offset, mut furthest, mut failures) = (0, 0, 0);
         while offset < blob.size {
             let length = self.shared.options.chunk_size.min(blob.size - offset);
             let error = {
@@ -273,15 +304,17 @@ impl RegistryClient {
                 };
                 match sent.await {
                     Ok(response) => {
-                        let end = received(&response).unwrap_or(offset + length);
+                        let sent = offset + length;
+                        let told = received(&response).unwrap_or(sent);
                         session = next_address(&session, &response)?;
-                        if end > blob.size {
-                            return Err(beyond_the_end(&session));
+                        // Some give the count where the number of the last byte belongs.
+                        if told != sent && told != sent + 1 {
+                            return Err(miscounted(&session, told, sent));
                         }
-                        if end > offset {
-                            failures = 0;
+                        if sent > furthest {
+                            (furthest, failures) = (sent, 0);
                         }
-                        offset = end;
+                        offset = sent;
                         continue;
                     }
                     Err(error) => error,
@@ -314,7 +347,7 @@ impl RegistryClient {
                     offset = received(&response).unwrap_or(0);
                     session = next_address(&session, &response)?;
                     if offset > blob.size {
-                        return Err(beyond_the_end(&session));
+                        return Err(miscounted(&session, offset, blob.size));
                     }
                 }
                 Err(RegistryError::BlobNotFound { url }) => {
@@ -327,7 +360,7 @@ impl RegistryClient {
                 Err(error) => return Err(error),
             }
         }
-        Ok(session)
+        self.finish(place, blob, &session, CallBody::None).await
     }
 
     /// Begins an upload, by a mount if some repository has the blob.
@@ -396,60 +429,21 @@ impl RegistryClient {
     }
 }
 
-/// Where an upload goes on: `Location`, which may be relative, or the same address again.
-fn next_address(current: &str, response: &Response) -> Result<String, RegistryError> {
-    let wrong = |reason| RegistryError::Redirect {
-        url: without_query(current),
-        reason,
-    };
-    let Some(location) = header(response.headers(), LOCATION.as_str()) else {
-        return if response.status() == StatusCode::ACCEPTED && current.ends_with("/uploads/") {
-            Err(wrong("it names no address for the upload"))
-        } else {
-            Ok(current.to_owned())
-        };
-    };
-    let base = Url::parse(current).map_err(|_| wrong("it names no address for the upload"))?;
-    let next = base
-        .join(&location)
-        .ok()
-        .filter(|next| matches!(next.scheme(), "http" | "https"))
-        .ok_or_else(|| wrong("it names no address for the upload"))?;
-    if base.scheme() == "https" && next.scheme() != "https" {
-        return Err(wrong("the upload would go on at an unencrypted address"));
-    }
-    Ok(next.into())
-}
-
-/// How many bytes of an upload a registry has: `Range: 0-99` is 100. `0-0` is what the usual server says of none.
-fn received(response: &Response) -> Option<u64> {
-    let range = header(response.headers(), RANGE.as_str())?;
-    let range = range.trim();
-    let range = range.strip_prefix("bytes=").unwrap_or(range);
-    let last: u64 = range.strip_prefix("0-")?.parse().ok()?;
-    Some(if last == 0 { 0 } else { last.saturating_add(1) })
-}
-
-fn beyond_the_end(session: &str) -> RegistryError {
-    RegistryError::Redirect {
-        url: without_query(session),
-        reason: "it says that it has more bytes than were sent",
-    }
-}
-
-/// Part of a file as a request's body; `on_bytes` hears of what is handed to the network.
+/// Part of a file as a request's body; `on_position` hears up to which byte it was handed to the network.
 pub(super) async fn stream_file(
     path: &Path,
     from: u64,
     length: u64,
-    on_bytes: OnBytes,
+    on_position: OnBytes,
 ) -> io::Result<reqwest::Body> {
     let mut file = tokio::fs::File::open(path).await?;
     file.seek(io::SeekFrom::Start(from)).await?;
     let stream = ReaderStream::with_capacity(file.take(length), READ_BUFFER);
+    let mut position = from;
     let stream = stream.inspect(move |chunk| {
         if let Ok(chunk) = chunk {
-            on_bytes(chunk.len() as u64);
+            position += chunk.len() as u64;
+            on_position(position);
         }
     });
     Ok(reqwest::Body::wrap_stream(stream))

@@ -174,7 +174,7 @@ impl Engine {
             Endpoint::Registry(from) => {
                 let reference = ImageReference::Name(from.clone());
                 sources
-                    .resolve(&reference, platform, PullPolicy::Always, lease)
+                    .resolve(&reference, platform, PullPolicy::Newest, lease)
                     .await?
             }
             Endpoint::Layout { path, tag } => {

@@ -7,6 +7,7 @@
 )]
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
@@ -84,12 +85,37 @@ impl Reply {
 pub struct Double {
     pub port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
+    load: Arc<Load>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Double {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+/// How many requests were being answered at once.
+#[derive(Default)]
+struct Load {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// One request that is being answered: until its body is sent or given up.
+struct Underway(Arc<Load>);
+
+impl Underway {
+    fn new(load: &Arc<Load>) -> Self {
+        let now = load.now.fetch_add(1, Ordering::SeqCst) + 1;
+        load.most.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -104,12 +130,16 @@ impl Double {
         let port = listener.local_addr().expect("an address").port();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (handler, log) = (Arc::new(handler), Arc::clone(&seen));
+        let load: Arc<Load> = Arc::default();
+        let own = Arc::clone(&load);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
+                let load = Arc::clone(&own);
                 tokio::spawn(async move {
                     let service = service_fn(|request| {
-                        answer(request, Arc::clone(&handler), Arc::clone(&log))
+                        let underway = Underway::new(&load);
+                        answer(request, Arc::clone(&handler), Arc::clone(&log), underway)
                     });
                     // A client that hangs up, or a body that is cut off on purpose, is part of the tests.
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -118,7 +148,12 @@ impl Double {
                 });
             }
         });
-        Self { port, seen, server }
+        Self {
+            port,
+            seen,
+            load,
+            server,
+        }
     }
 
     /// `127.0.0.1:PORT/repo:tag`
@@ -128,6 +163,11 @@ impl Double {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic in the handler").clone()
+    }
+
+    /// The most requests that were being answered at once.
+    pub fn most_at_once(&self) -> usize {
+        self.load.most.load(Ordering::SeqCst)
     }
 
     pub fn count(&self, part: &str) -> usize {
@@ -142,6 +182,7 @@ async fn answer(
     request: Request<Incoming>,
     handler: Arc<impl Fn(&Seen, usize) -> Reply>,
     log: Arc<Mutex<Vec<Seen>>>,
+    underway: Underway,
 ) -> Result<Answer, io::Error> {
     let (head, body) = request.into_parts();
     let sent = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -211,7 +252,13 @@ async fn answer(
             io::Result<Frame<Bytes>>,
         >())),
     };
-    Ok(response.body(body).expect("a valid response"))
+    let body = body.map_frame(move |frame| {
+        let _until_the_end = &underway;
+        frame
+    });
+    Ok(response
+        .body(body.boxed_unsync())
+        .expect("a valid response"))
 }
 
 /// A one-layer image as documents: manifest, config, and the layer that was given.

@@ -121,7 +121,7 @@ impl Home {
         self.try_rbuild(&all)
     }
 
-    /// An authority, and a certificate of it for `localhost`: both and the key.
+    /// An authority, and a certificate of it for `localhost` and `registry.test`: both and the key.
     pub(crate) fn certificates(&self) -> (PathBuf, PathBuf, PathBuf) {
         let [authority, signer, certificate, key, request, extensions] = [
             "ca.pem",
@@ -132,7 +132,11 @@ impl Home {
             "server.ext",
         ]
         .map(|name| self.path(name));
-        fs::write(&extensions, "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("written");
+        fs::write(
+            &extensions,
+            "subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:registry.test\n",
+        )
+        .expect("written");
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let (trusted, signed_with) = (text(&authority), text(&signer));
         run(&[
@@ -190,4 +194,20 @@ pub(crate) fn told(output: &Output) -> (bool, String) {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text += &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
+}
+
+/// Whether a program that a test needs is there; where tests must run it is an error that it is not.
+pub(crate) fn has_program(program: &str, comes_from: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    assert!(
+        is_there || std::env::var_os("RBUILD_TESTS_MUST_RUN").is_none(),
+        "`{program}` is missing: {comes_from}"
+    );
+    if !is_there {
+        // Shown with --no-capture.
+        let said = writeln!(std::io::stderr(), "skipped: no `{program}`: {comes_from}");
+        said.expect("stderr is open");
+    }
+    is_there
 }

@@ -91,7 +91,7 @@ pub(super) fn pull(
             let one = engine.pull(
                 name,
                 platform.clone(),
-                PullPolicy::Always,
+                PullPolicy::Newest,
                 &settings,
                 events.clone(),
             );

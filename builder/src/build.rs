@@ -3,7 +3,9 @@
 mod arguments;
 mod budget;
 mod epoch;
+mod network;
 mod plan;
+pub(crate) mod resolver;
 mod workspace;
 
 use std::sync::Arc;

@@ -23,6 +23,7 @@ mod past;
 mod reference;
 mod request;
 mod result_files;
+mod running;
 mod signals;
 mod store_args;
 mod store_verbs;

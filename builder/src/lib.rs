@@ -55,6 +55,7 @@ mod select;
 mod solve;
 mod steps;
 pub mod tasks;
+mod terminal;
 mod timestamp;
 mod transfer;
 mod tree;
@@ -69,7 +70,7 @@ pub use images::{HistoryLine, ImageSummary};
 pub use layers::LargestLayer;
 pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
 pub use remote::LONGEST_CACHE_TAG;
-pub use run_image::RunError;
+pub use run_image::{RunError, RunNetwork, RunOptions, RunVolume};
 pub use select::SelectError;
 pub use solve::StepCounts;
 pub use transfer::{

@@ -1,21 +1,28 @@
 //! `rbuild run IMAGE [CMD]`: a look at what was built, in the sandbox of RUN steps; nothing is kept.
 
 use std::ffi::OsString;
+use std::future::Future;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rbuild_cache::{LayerError, Lease};
 use rbuild_frontend::image_config::ImageConfig;
 use rbuild_runner::job::{
-    CommandStatus, Confinement, Limits, Network, OverlaySpec, ProvidedFile, RunJob,
+    Access, CommandStatus, Confinement, Limits, Network, NetworkJob, OverlaySpec, ProvidedFile,
+    RunJob, SandboxMount, SandboxMountKind,
 };
-use rbuild_runner::{JobError, JobErrorKind, Stdio};
+use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
+use crate::build::resolver;
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::images::{Images, ImagesError};
+use crate::terminal::Terminal;
 
 /// Exit codes of a shell for a command killed by a signal start here.
 const SIGNAL_BASE: i32 = 128;
@@ -47,6 +54,9 @@ pub enum RunError {
         #[source]
         source: Box<LayerError>,
     },
+    /// There can be no private network.
+    #[error(transparent)]
+    Network(Box<JobError>),
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -82,27 +92,92 @@ impl RunError {
     }
 }
 
+/// Which network an image is run in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunNetwork {
+    /// One of its own with a way out, but none to this machine.
+    #[default]
+    Private,
+    /// This machine's.
+    Host,
+    /// Only a loopback.
+    None,
+}
+
+/// A file or directory of this machine, seen inside.
+#[derive(Clone, Debug)]
+pub struct RunVolume {
+    /// Absolute, without links.
+    pub host: PathBuf,
+    /// Absolute path inside.
+    pub target: String,
+    /// Not to be written.
+    pub is_read_only: bool,
+}
+
+/// How an image is run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// In place of the image's command.
+    pub command: Vec<OsString>,
+    /// In place of the image's entrypoint, and of its command.
+    pub entrypoint: Option<String>,
+    /// On top of the image's variables.
+    pub environment: Vec<(String, String)>,
+    /// Seen inside.
+    pub volumes: Vec<RunVolume>,
+    /// In place of the image's working directory.
+    pub working_directory: Option<String>,
+    /// In place of the image's user.
+    pub user: Option<String>,
+    /// Its network.
+    pub network: RunNetwork,
+    /// TCP ports of this machine that lead inside: here, and inside. Only into a private network.
+    pub ports: Vec<(u16, u16)>,
+    /// Lines for `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Limits.
+    pub limits: Limits,
+    /// A terminal of its own, carried to and from ours.
+    pub has_terminal: bool,
+}
+
 impl Engine {
     /// Runs a command in an image with the caller's standard streams; gives its exit code.
     pub async fn run(
         &self,
         name: &str,
-        argv: &[OsString],
+        options: &RunOptions,
         cancel: CancellationToken,
     ) -> Result<u8, RunError> {
-        let (engine, image, argv) = (self.clone(), name.to_owned(), argv.to_vec());
-        let prepared = blocking::run(move || engine.prepare_run(&image, &argv)).await?;
-        let (job, stdio, title) = (prepared.job, prepared.stdio, prepared.title);
+        let (engine, image, asked) = (self.clone(), name.to_owned(), options.clone());
+        let prepared = blocking::run(move || engine.prepare_run(&image, &asked)).await?;
+        let (stdio, terminal) = if options.has_terminal {
+            let (terminal, far) = Terminal::open().map_err(RunError::Streams)?;
+            (same_three(far).map_err(RunError::Streams)?, Some(terminal))
+        } else {
+            (own_streams().map_err(RunError::Streams)?, None)
+        };
+        let (job, network, title) = (prepared.job, prepared.network, prepared.title);
         let spawner = self.spawner().clone();
-        let outcome = blocking::job_until(&cancel, move || spawner.run(job, stdio))
-            .await
-            .map_err(|source| RunError::Job {
-                command: title,
-                source,
-            })?;
+        let start = move || match &network {
+            Some(network) => spawner.run_in_network(job, stdio, network),
+            None => spawner.run(job, stdio),
+        };
+        let running = blocking::job_until(&cancel, start);
+        let outcome = match terminal {
+            Some(terminal) => in_terminal(terminal, running)
+                .await
+                .map_err(RunError::Streams)?,
+            None => running.await,
+        };
+        let outcome = outcome.map_err(|source| RunError::Job {
+            command: title,
+            source,
+        })?;
         // What it ran on is let go of only now.
-        let lease = prepared.lease;
-        blocking::run(move || drop(lease)).await;
+        let (lease, network) = (prepared.lease, prepared.kept);
+        blocking::run(move || drop((lease, network))).await;
         let code = match outcome.status {
             CommandStatus::Exited(code) => code,
             CommandStatus::Signaled(signal) => SIGNAL_BASE + signal,
@@ -112,11 +187,11 @@ impl Engine {
     }
 
     /// Looks the image up and holds its layers. Blocks.
-    fn prepare_run(&self, name: &str, argv: &[OsString]) -> Result<Prepared, RunError> {
+    fn prepare_run(&self, name: &str, options: &RunOptions) -> Result<Prepared, RunError> {
         let (record, config) = Images::new(self.store().clone()).find(name)?;
         self.rung()
             .map_err(|error| RunError::Isolation(Box::new(error)))?;
-        let command = command(&config, argv);
+        let command = command(&config, options);
         let Some(first) = command.first() else {
             return Err(RunError::NoCommand {
                 image: name.to_owned(),
@@ -141,19 +216,69 @@ impl Engine {
             lowers: record.chain.snapshot_paths(self.store()),
             scratch,
         };
+        // A machine without a resolver still runs images: only names stay unknown.
+        let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        let (network, resolv_conf) = match options.network {
+            RunNetwork::Private => {
+                let inside = resolver::inside(&host);
+                let asked = NetworkJob {
+                    ports: options.ports.clone(),
+                    dns_forward: inside.forward.map(str::to_owned),
+                };
+                match self.spawner().open_network(asked) {
+                    Ok(network) => (Some(Arc::new(network)), inside.text),
+                    // Nothing can be led into what is not there.
+                    Err(error) if !options.ports.is_empty() => {
+                        return Err(RunError::Network(Box::new(error)));
+                    }
+                    Err(error) => {
+                        let help = error.help.clone().unwrap_or_default();
+                        tracing::warn!("there is no network but a loopback: {error}; {help}");
+                        (None, inside.text)
+                    }
+                }
+            }
+            RunNetwork::Host | RunNetwork::None => (None, host),
+        };
+        let mut job = job(&config, root, command, options, resolv_conf);
+        job.network = match options.network {
+            RunNetwork::Private if network.is_some() => Network::Private,
+            RunNetwork::Host => Network::Host,
+            RunNetwork::Private | RunNetwork::None => Network::None,
+        };
         Ok(Prepared {
-            job: job(&config, root, command),
-            stdio: own_streams().map_err(RunError::Streams)?,
+            job,
+            kept: network.clone(),
+            network,
             title,
             lease,
         })
     }
 }
 
+/// Carries the terminal while the command runs, and hands on changes of its size.
+async fn in_terminal<T>(mut terminal: Terminal, running: impl Future<Output = T>) -> io::Result<T> {
+    let out = terminal.carry()?;
+    let kind = tokio::signal::unix::SignalKind::window_change();
+    let mut resized = tokio::signal::unix::signal(kind)?;
+    tokio::pin!(running);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut running => break outcome,
+            _ = resized.recv() => terminal.take_size(),
+        }
+    };
+    // What was printed last is on its way still.
+    let _ = tokio::task::spawn_blocking(move || out.join()).await;
+    Ok(outcome)
+}
+
 /// A command that is ready to go, and what it stands on.
 struct Prepared {
     job: RunJob,
-    stdio: Stdio,
+    network: Option<Arc<PrivateNetwork>>,
+    /// The same, until the command has ended.
+    kept: Option<Arc<PrivateNetwork>>,
     /// The command, for messages.
     title: String,
     lease: Lease,
@@ -163,30 +288,82 @@ fn store_failed(error: impl std::error::Error + Send + Sync + 'static) -> RunErr
     RunError::Store(Box::new(error))
 }
 
-/// The image's entrypoint with the caller's command, or the image's when there is none.
-fn command(config: &ImageConfig, argv: &[OsString]) -> Vec<Vec<u8>> {
+/// The image's entrypoint with the caller's command, or the image's when there is none. Another entrypoint takes the image's
+/// command away too, as with docker.
+fn command(config: &ImageConfig, options: &RunOptions) -> Vec<Vec<u8>> {
     let container = &config.config;
-    let own: Vec<Vec<u8>> = argv.iter().map(|word| word.clone().into_vec()).collect();
-    let entrypoint = container
-        .entrypoint
-        .iter()
-        .map(|word| word.clone().into_bytes());
-    let default = container.cmd.iter().map(|word| word.clone().into_bytes());
-    if own.is_empty() {
-        entrypoint.chain(default).collect()
-    } else {
-        entrypoint.chain(own).collect()
+    let own = || options.command.iter().map(|word| word.clone().into_vec());
+    let bytes = |words: &[String]| -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.clone().into_bytes()).collect()
+    };
+    let mut words = match &options.entrypoint {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone().into_bytes()],
+        None => bytes(&container.entrypoint),
+    };
+    if options.command.is_empty() && options.entrypoint.is_none() {
+        words.extend(bytes(&container.cmd));
+    }
+    words.extend(own());
+    words
+}
+
+fn environment(config: &ImageConfig, options: &RunOptions) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let is_replaced = |name: &str| options.environment.iter().any(|(other, _)| other == name);
+    let mut variables: Vec<_> = config
+        .config
+        .variables()
+        .filter(|(name, _)| !is_replaced(name))
+        .map(|(name, value)| pair(name, value))
+        .collect();
+    variables.extend(
+        options
+            .environment
+            .iter()
+            .map(|(name, value)| pair(name, value)),
+    );
+    if options.has_terminal && !variables.iter().any(|(name, _)| name == b"TERM") {
+        variables.push(pair("TERM", "xterm"));
+    }
+    variables
+}
+
+fn mount(volume: &RunVolume) -> SandboxMount {
+    // A file is found in its directory.
+    let (root, source) = match (
+        volume.host.is_dir(),
+        volume.host.parent(),
+        volume.host.file_name(),
+    ) {
+        (false, Some(parent), Some(name)) => (parent.to_owned(), name.as_encoded_bytes().to_vec()),
+        _ => (volume.host.clone(), Vec::new()),
+    };
+    SandboxMount {
+        target: volume.target.clone().into_bytes(),
+        kind: SandboxMountKind::Directory {
+            root,
+            source,
+            access: if volume.is_read_only {
+                Access::ReadOnly
+            } else {
+                Access::Shared
+            },
+        },
     }
 }
 
-fn job(config: &ImageConfig, root: OverlaySpec, argv: Vec<Vec<u8>>) -> RunJob {
+fn job(
+    config: &ImageConfig,
+    root: OverlaySpec,
+    argv: Vec<Vec<u8>>,
+    options: &RunOptions,
+    resolv_conf: Vec<u8>,
+) -> RunJob {
     const HOSTNAME: &str = "rbuild";
     let container = &config.config;
-    let directory = if container.working_dir.is_empty() {
-        "/"
-    } else {
-        &container.working_dir
-    };
+    let of_image = Some(&container.working_dir).filter(|directory| !directory.is_empty());
+    let directory = options.working_directory.as_ref().or(of_image);
     let file = |target: &str, content: Vec<u8>| ProvidedFile {
         target: target.into(),
         content,
@@ -194,36 +371,43 @@ fn job(config: &ImageConfig, root: OverlaySpec, argv: Vec<Vec<u8>>) -> RunJob {
         uid: 0,
         gid: 0,
     };
+    let mut hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n");
+    for (name, address) in &options.extra_hosts {
+        hosts.extend([address, "\t", name, "\n"]);
+    }
     RunJob {
         root,
         argv,
-        environment: config
-            .config
-            .variables()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect(),
-        working_directory: directory.into(),
-        user: container.user.clone().into_bytes(),
+        environment: environment(config, options),
+        working_directory: directory.map_or("/", String::as_str).into(),
+        user: options
+            .user
+            .as_ref()
+            .unwrap_or(&container.user)
+            .clone()
+            .into_bytes(),
         hostname: HOSTNAME.into(),
         files: vec![
-            file(
-                "/etc/hosts",
-                format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n").into_bytes(),
-            ),
-            // A machine without a resolver still runs images: only names stay unknown.
-            file(
-                "/etc/resolv.conf",
-                std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-            ),
+            file("/etc/hosts", hosts.into_bytes()),
+            file("/etc/resolv.conf", resolv_conf),
         ],
-        mounts: Vec::new(),
-        network: Network::Host,
+        mounts: options.volumes.iter().map(mount).collect(),
+        network: Network::None,
         confinement: Confinement::Default,
         shm_size: SHM_SIZE,
         rlimits: Vec::new(),
-        limits: Limits::default(),
+        limits: options.limits.clone(),
         makes_layer: false,
     }
+}
+
+/// One end of a terminal as all three streams.
+fn same_three(far: OwnedFd) -> io::Result<Stdio> {
+    Ok(Stdio {
+        stdin: far.try_clone()?,
+        stdout: far.try_clone()?,
+        stderr: far,
+    })
 }
 
 fn own_streams() -> std::io::Result<Stdio> {

@@ -47,6 +47,7 @@ fn help_is_short() {
       du          Show what the store takes on its disk
       prune       Remove what nothing needs: steps, cache mounts, blobs, images without a name
       cache       Look at single cache mounts, and remove them
+      fsck        Check that the store is whole, and mend it: 0 it is whole (or is now), 1 it is not
       pull        Fetch images from registries into the store
       push        Send images of the store to their registries
       save        Write images into an archive that docker, podman and skopeo read
@@ -158,12 +159,21 @@ fn help_of_a_build() {
           --cert-dir <DIR>             Certificates: *.crt of authorities, *.cert and *.key of our own
 
     Sandbox:
-          --network <MODE>             Network of RUN steps: default, host (needs --allow network.host)
-                                       or none
+          --network <MODE>             Network of RUN steps: default (a private one), host or none
           --add-host <HOST:ADDRESS>    A line for /etc/hosts of RUN steps; the address may be
                                        host-gateway
           --ulimit <NAME=SOFT[:HARD]>  A resource limit of RUN steps, such as nofile=1024:2048
           --shm-size <SIZE>            Size of /dev/shm, such as 16m
+      -m, --memory <SIZE>              Memory that a step may use, such as 512m
+          --memory-swap <SIZE>         Memory and swap together; -1 is no limit
+          --cpus <N>                   CPUs that a step may use, such as 1.5
+      -c, --cpu-shares <N>             Weight of a step against other processes; 1024 is one share
+          --cpuset-cpus <LIST>         CPUs that a step may run on, such as 0-2,7
+          --cpuset-mems <LIST>         Memory nodes that a step may use
+          --pids-limit <N>             Processes and threads that a step may have at a time; -1 is no
+                                       limit
+          --cgroup-parent <PATH>       The cgroup below which those of steps are made
+          --resource <NAME=VALUE,…>    Limits as a list: memory=512m,cpus=1.5,pids-limit=100
           --allow <ENTITLEMENT>        Permit more than the default sandbox: network.host,
                                        security.insecure
       -j, --jobs <N>                   Steps that may run at once [default: number of CPUs]

@@ -43,6 +43,8 @@ pub enum JobErrorKind {
     MissingPrivilege,
     /// A sandbox could not be set up.
     Sandbox,
+    /// There can be no private network.
+    Network,
     /// A limit that was asked for can't be set.
     Limit,
     /// Reading, writing, packing or unpacking files failed.

@@ -46,7 +46,8 @@ impl Floor {
         );
         let namespaces = match network {
             Network::Host => Namespaces::SANDBOX,
-            Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
+            // A private one is a new one too, only that somebody else has made it.
+            Network::None | Network::Private => Namespaces::SANDBOX.and(Namespaces::NETWORK),
         };
         Ok(Self {
             namespaces,

@@ -5,6 +5,7 @@
 //! field says otherwise.
 
 mod limits;
+mod network;
 mod shown;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::limits::{Limits, MemoryReport};
+pub use self::network::{Network, NetworkJob};
 
 /// An overlay to assemble: what a step sees as `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,15 +22,6 @@ pub struct OverlaySpec {
     pub lowers: Vec<PathBuf>,
     /// An existing empty directory of the caller's lease in which `upper`, `work` and `merged` are made.
     pub scratch: PathBuf,
-}
-
-/// Which network a sandbox has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// The network namespace of the caller.
-    Host,
-    /// A new one with only a loopback interface that is up.
-    None,
 }
 
 /// How tightly a sandbox is held.

@@ -45,6 +45,7 @@ mod layer_tar;
 pub mod measure;
 mod metadata;
 mod mounts;
+mod network;
 mod node;
 mod overlay;
 mod owner;
@@ -67,5 +68,7 @@ pub use crate::error::{JobError, JobErrorKind};
 pub use crate::metadata::{FileKind, Metadata, Time};
 pub use crate::mounts::MountApi;
 pub use crate::root::FileError;
-pub use crate::spawner::{Canceller, JobHandle, RunHandle, Spawner, SpawnerOptions, Stdio};
+pub use crate::spawner::{
+    Canceller, JobHandle, PrivateNetwork, RunHandle, Spawner, SpawnerOptions, Stdio,
+};
 pub use crate::xattr::Xattr;

@@ -30,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use self::mount_point::Stubs;
@@ -63,6 +64,7 @@ const SETUP_FAILED: u8 = 125;
 pub(crate) fn run(
     job: &RunJob,
     stdio: Stdio,
+    network: Option<OwnedFd>,
     caller: BorrowedFd<'_>,
     options: SpawnerOptions,
 ) -> Result<RunOutcome, JobError> {
@@ -76,15 +78,19 @@ pub(crate) fn run(
     };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let namespaces = match job.network {
-        Network::Host => Namespaces::SANDBOX,
+        Network::Host | Network::Private => Namespaces::SANDBOX,
         Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
     };
     #[cfg(test)]
     let (plan, namespaces) = weak::weaken(options.trial, plan, namespaces);
     let cgroup = Cgroup::make(&job.limits)?;
     let child = clone_process(namespaces, || {
-        let (cgroup, report) = (cgroup.as_ref(), report_writer.as_fd());
-        become_command(&plan, job, cgroup, &stdio, report, options)
+        let given = Given {
+            cgroup: cgroup.as_ref(),
+            network: network.as_ref(),
+            stdio: &stdio,
+        };
+        become_command(&plan, job, &given, report_writer.as_fd(), options)
     })
     .map_err(cannot_clone)?;
     drop((stdio, report_writer));
@@ -221,12 +227,34 @@ fn read_reports(mut reports: &[u8]) -> Result<Stubs, JobError> {
     }
 }
 
+/// What the worker made for the sandbox.
+struct Given<'a> {
+    cgroup: Option<&'a Cgroup>,
+    /// A network namespace to be in.
+    network: Option<&'a OwnedFd>,
+    stdio: &'a Stdio,
+}
+
+impl Given<'_> {
+    /// Enters what is to be entered before anything is set up.
+    fn enter(&self) -> Result<(), JobError> {
+        self.cgroup.map_or(Ok(()), Cgroup::enter)?;
+        let Some(namespace) = self.network else {
+            return Ok(());
+        };
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), kind).map_err(|errno| {
+            let what = "cannot enter the private network";
+            JobError::from_errno(JobErrorKind::Network, what, errno)
+        })
+    }
+}
+
 /// The life of the sandbox's first process until it is the command.
 fn become_command(
     plan: &SandboxPlan,
     job: &RunJob,
-    cgroup: Option<&Cgroup>,
-    stdio: &Stdio,
+    given: &Given<'_>,
     report: BorrowedFd<'_>,
     options: SpawnerOptions,
 ) -> u8 {
@@ -234,10 +262,10 @@ fn become_command(
     let attempt = || -> Result<std::convert::Infallible, JobError> {
         #[cfg(test)]
         weak::begin(options.trial);
-        cgroup.map_or(Ok(()), Cgroup::enter)?;
+        given.enter()?;
         let prepared = setup::carry_out(plan, job, options.mount_api)?;
         let command = command::Command::new(job, &prepared.user)?;
-        command::take_stdio(stdio)?;
+        command::take_stdio(given.stdio)?;
         let ready = Report::Ready {
             stubs: prepared.stubs,
             program: command.program().to_bytes().to_vec(),

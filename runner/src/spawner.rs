@@ -42,8 +42,8 @@ use self::protocol::{Answer, Header, Reply, Request};
 use crate::error::{JobError, JobErrorKind};
 use crate::isolation::{Ground, Rung, Survey};
 use crate::job::{
-    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, PackJob,
-    PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
+    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, NetworkJob,
+    PackJob, PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 use crate::mounts::MountApi;
 
@@ -158,6 +158,48 @@ impl Spawner {
             vec![stdio.stdin, stdio.stdout, stdio.stderr],
             |reply| extract!(reply, Run),
         )
+    }
+
+    /// Starts a command in a sandbox whose network is [`Network::Private`](crate::job::Network).
+    pub fn run_in_network(
+        &self,
+        job: RunJob,
+        stdio: Stdio,
+        network: &PrivateNetwork,
+    ) -> Result<RunHandle, JobError> {
+        let namespace = network
+            .namespace
+            .try_clone()
+            .map_err(|error| lost(&error))?;
+        self.begin(
+            &Request::Run(Box::new(job)),
+            vec![stdio.stdin, stdio.stdout, stdio.stderr, namespace],
+            |reply| extract!(reply, Run),
+        )
+    }
+
+    /// Brings up a network for commands to be in. Blocks until it is there.
+    pub fn open_network(&self, job: NetworkJob) -> Result<PrivateNetwork, JobError> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| lost(&errno))?;
+        let handle = self.begin(&Request::Network(job), vec![theirs], |reply| {
+            extract!(reply, Network)
+        })?;
+        let received = protocol::receive_descriptors(&ours).map_err(|errno| lost(&errno))?;
+        match received.and_then(|mut received| received.pop()) {
+            Some(namespace) => Ok(PrivateNetwork {
+                namespace,
+                _handle: handle,
+            }),
+            None => Err(handle.wait().err().unwrap_or_else(|| {
+                JobError::new(JobErrorKind::Lost, "the worker gave no network")
+            })),
+        }
     }
 
     /// Starts changing files beneath a root; [`JobHandle::wait`] gives the layer.
@@ -291,6 +333,13 @@ impl Spawner {
         });
         Ok(JobHandle { line, extract })
     }
+}
+
+/// A network that only commands which are given it are in; it ends with this value.
+#[derive(Debug)]
+pub struct PrivateNetwork {
+    namespace: OwnedFd,
+    _handle: JobHandle<()>,
 }
 
 /// A running command.

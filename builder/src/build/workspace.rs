@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{Chain, ChainId, DiffId, LayerError, Lease, SnapshotId, Store};
@@ -10,10 +9,11 @@ use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, Ste
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::isolation::{IdSource, Rung};
 use rbuild_runner::job::{FileJob, FileOutcome};
-use rbuild_runner::{JobErrorKind, Spawner};
+use rbuild_runner::{JobErrorKind, PrivateNetwork, Spawner};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::network::SharedNetwork;
 use crate::context::{self, Contexts, LocalDockerfile};
 use crate::download::{self, UrlSource};
 use crate::engine::Engine;
@@ -57,7 +57,8 @@ pub(crate) struct Workspace {
     pub(crate) tasks: TaskTracker,
     /// Set when the Dockerfile is known, which may say what `SOURCE_DATE_EPOCH` is.
     settings: OnceLock<Settings>,
-    has_told_network: AtomicBool,
+    /// The network that RUN steps share.
+    network: SharedNetwork,
     /// Where steps are done.
     rung: Rung,
     /// Set when what `RUN` steps share with the surrounding container was told.
@@ -155,7 +156,7 @@ impl Workspace {
             recorder: None,
             cancel,
             tasks: TaskTracker::new(),
-            has_told_network: AtomicBool::new(false),
+            network: SharedNetwork::default(),
             rung: engine.rung()?.clone(),
             has_told_ground: OnceLock::new(),
             // A machine without a resolver still builds: only names stay unknown.
@@ -385,14 +386,12 @@ impl Workspace {
         Ok(())
     }
 
-    /// Says once a build that RUN steps are not cut off from the host's network.
-    pub(crate) fn tell_network(&self) {
-        if !self.has_told_network.swap(true, Ordering::Relaxed) {
-            self.emit(Event::Notice(
-                "RUN steps use the host's network: a private one comes with a later version; `--network none` cuts it off"
-                    .to_owned(),
-            ));
-        }
+    /// The private network of this build's RUN steps, brought up when the first asks; none where there can be none, which is
+    /// told once. Blocks.
+    pub(crate) fn private_network(&self) -> Option<Arc<PrivateNetwork>> {
+        self.network.get(&self.spawner, &self.resolv_conf, |text| {
+            self.emit(Event::Notice(text));
+        })
     }
 
     fn lock_resolved(

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::limits::{LimitArgs, ResourceArgs};
+use super::running::RunArgs;
 
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, FsckArgs, PruneArgs};
@@ -274,7 +275,7 @@ pub(crate) struct CacheArgs {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Sandbox")]
 pub(crate) struct SandboxArgs {
-    /// Network of RUN steps: default, host (needs --allow network.host) or none
+    /// Network of RUN steps: default (a private one), host or none
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
     /// A line for /etc/hosts of RUN steps; the address may be host-gateway
@@ -365,23 +366,6 @@ pub(crate) struct CheckArgs {
     /// Where base images are looked up: `never` asks no registry
     #[arg(long, value_name = "always|missing|never", num_args = 0..=1, require_equals = true, default_missing_value = "always", help_heading = "Findings")]
     pub(crate) pull: Option<String>,
-}
-
-/// `rbuild run`
-#[derive(Args, Debug)]
-pub(crate) struct RunArgs {
-    /// Name or id of an image in the store
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// The command; without it the image's own
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
-    pub(crate) command: Vec<OsString>,
-    #[command(flatten)]
-    pub(crate) isolation: IsolationArgs,
 }
 
 /// `rbuild layers`

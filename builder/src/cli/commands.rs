@@ -17,8 +17,7 @@ use rbuild::{Engine, EngineOptions};
 use tokio::runtime::Runtime;
 
 use super::args::{
-    BuildArgs, Cli, GlobalArgs, InspectArgs, IsolationArgs, LayersArgs, ListFormat, LogLevel,
-    RunArgs, Verb,
+    BuildArgs, Cli, GlobalArgs, InspectArgs, IsolationArgs, LayersArgs, ListFormat, LogLevel, Verb,
 };
 use super::call::Method;
 use super::error::UsageError;
@@ -26,6 +25,7 @@ use super::failure::{Failure, Words};
 use super::isolation;
 use super::request::{BuildRequest, Variables};
 use super::result_files;
+use super::running::RunArgs;
 use super::signals::Interrupt;
 use super::store_verbs;
 use crate::ui;
@@ -316,6 +316,9 @@ pub(super) fn check_context(
 }
 
 fn run(args: &RunArgs, global: &GlobalArgs, variables: &Variables) -> Result<ExitCode, Failure> {
+    let options = args
+        .options(variables)
+        .map_err(|error| Failure::from(error).with_exit_code(RUN_FAILED))?;
     let engine = open_engine(global, &args.isolation, variables)
         .map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
     let runtime = runtime().map_err(|failure| failure.with_exit_code(RUN_FAILED))?;
@@ -323,7 +326,7 @@ fn run(args: &RunArgs, global: &GlobalArgs, variables: &Variables) -> Result<Exi
         let interrupt = Interrupt::listen(|| ())
             .map_err(|error| Failure::new(error).with_exit_code(RUN_FAILED))?;
         let code = engine
-            .run(&args.image, &args.command, interrupt.token.clone())
+            .run(&args.image, &options, interrupt.token.clone())
             .await;
         code.map(ExitCode::from).map_err(|error| {
             let exit_code = error.exit_code();

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use rbuild_frontend::graph::{Network, Operation, Run, Security};
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::job::{CommandStatus, Confinement, OverlaySpec, ProvidedFile, Rlimit, RunJob};
-use rbuild_runner::{JobError, JobErrorKind, Stdio};
+use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
 
 use super::cache_mounts::CacheMounts;
 use super::{StepJob, mounts, seal};
-use crate::build::{self, Workspace};
+use crate::build::{self, Workspace, resolver};
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
 use crate::solve::Made;
@@ -52,12 +52,14 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         request,
         scratch,
         caches,
+        network,
     } = prepared;
     let (stdio, readers) = output_pipes(&workspace, step)?;
-    let handle = workspace
-        .spawner
-        .run(request, stdio)
-        .map_err(StepError::Job)?;
+    let handle = match &network {
+        Some(network) => workspace.spawner.run_in_network(request, stdio, network),
+        None => workspace.spawner.run(request, stdio),
+    }
+    .map_err(StepError::Job)?;
     let canceller = handle.canceller();
     let waiting = workspace.tasks.spawn_blocking(move || handle.wait());
     tokio::pin!(waiting);
@@ -110,6 +112,7 @@ struct Prepared {
     request: RunJob,
     scratch: std::path::PathBuf,
     caches: CacheMounts,
+    network: Option<Arc<PrivateNetwork>>,
 }
 
 fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
@@ -118,9 +121,10 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
     };
     let workspace = &job.solver.workspace;
     check_devices(workspace, run)?;
-    if run.network == Network::Default {
-        workspace.tell_network();
-    }
+    let network = match run.network {
+        Network::Default => workspace.private_network(),
+        Network::Host | Network::None => None,
+    };
     workspace.tell_ground()?;
     let scratch = workspace.scratch("run")?;
     let mounts = mounts::prepare(job, run)?;
@@ -146,11 +150,12 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         working_directory: run.working_directory.clone().into_bytes(),
         user: run.user.clone().into_bytes(),
         hostname: run.hostname.clone().into_bytes(),
-        files: provided_files(workspace, run),
+        files: provided_files(workspace, run, network.is_some()),
         mounts: mounts.mounts,
         network: match run.network {
-            Network::None => rbuild_runner::job::Network::None,
-            Network::Default | Network::Host => rbuild_runner::job::Network::Host,
+            Network::Host => rbuild_runner::job::Network::Host,
+            Network::Default if network.is_some() => rbuild_runner::job::Network::Private,
+            Network::Default | Network::None => rbuild_runner::job::Network::None,
         },
         confinement: match run.security {
             Security::Sandbox => Confinement::Default,
@@ -173,6 +178,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         request,
         scratch,
         caches: mounts.caches,
+        network,
     })
 }
 
@@ -198,7 +204,12 @@ fn bytes(pairs: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-fn provided_files(workspace: &Workspace, run: &Run) -> Vec<ProvidedFile> {
+fn provided_files(workspace: &Workspace, run: &Run, is_private: bool) -> Vec<ProvidedFile> {
+    let resolv_conf = if is_private {
+        resolver::inside(&workspace.resolv_conf).text
+    } else {
+        workspace.resolv_conf.clone()
+    };
     let file = |target: &str, content: Vec<u8>, mode| ProvidedFile {
         target: target.into(),
         content,
@@ -215,7 +226,7 @@ fn provided_files(workspace: &Workspace, run: &Run) -> Vec<ProvidedFile> {
     }
     let mut files = vec![
         file("/etc/hosts", hosts.into_bytes(), 0o644),
-        file("/etc/resolv.conf", workspace.resolv_conf.clone(), 0o644),
+        file("/etc/resolv.conf", resolv_conf, 0o644),
     ];
     for script in &run.scripts {
         files.push(file(

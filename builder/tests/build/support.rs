@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// Applets that the test base has.
-const APPLETS: [&str; 19] = [
-    "sh", "cat", "cp", "chmod", "date", "echo", "head", "id", "ln", "ls", "mkdir", "mv", "rm",
-    "sleep", "stat", "tail", "touch", "tr", "true",
+const APPLETS: [&str; 24] = [
+    "sh", "cat", "cp", "chmod", "date", "echo", "grep", "head", "id", "ip", "ln", "ls", "mkdir",
+    "mv", "nc", "nslookup", "rm", "sleep", "stat", "tail", "timeout", "touch", "tr", "true",
 ];
 
 /// A store, a context and a base image in temporary directories.

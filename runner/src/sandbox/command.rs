@@ -151,6 +151,10 @@ pub(super) fn take_stdio(stdio: &Stdio) -> Result<(), JobError> {
         rustix::stdio::dup2_stdin(&stdio.stdin)?;
         rustix::stdio::dup2_stdout(&stdio.stdout)?;
         rustix::stdio::dup2_stderr(&stdio.stderr)?;
+        if rustix::termios::isatty(&stdio.stdin) {
+            // One that is another session's stays that, and nothing can be typed into it from here.
+            let _ = rustix::process::ioctl_tiocsctty(&stdio.stdin);
+        }
         close_on_exec_from(3)?;
         // Set now because becoming another user clears it. Without the worker nobody would stop the command.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

@@ -27,14 +27,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::JobError;
 use crate::isolation::{Ground, Rung, Survey};
 use crate::job::{
-    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, PackJob,
-    PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
+    AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, NetworkJob,
+    PackJob, PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
 
 /// A job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Run(Box<RunJob>),
+    Network(NetworkJob),
     Files(FileJob),
     Unpack(UnpackJob),
     Complete(CompleteJob),
@@ -53,6 +54,7 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Run(RunOutcome),
+    Network(()),
     Files(FileOutcome),
     Unpack(UnpackOutcome),
     Complete(Vec<LayerEntry>),
@@ -79,8 +81,8 @@ pub(crate) enum Header {
 /// Largest header: two maps of 340 lines of three numbers, five bytes each at most, and two paths.
 const MAX_HEADER: usize = 16 << 10;
 
-/// Most descriptors a request has: the reply socket and three for the command.
-pub(crate) const MAX_DESCRIPTORS: usize = 4;
+/// Most descriptors a request has: the reply socket, three for the command, and its network.
+pub(crate) const MAX_DESCRIPTORS: usize = 5;
 
 /// Larger messages are refused: a layer of a million entries has some 200 MB.
 const MAX_MESSAGE: u64 = 4 << 30;
@@ -92,12 +94,21 @@ pub(crate) fn send_descriptors(
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
     let header = postcard::to_stdvec(header).map_err(|_| Errno::INVAL)?;
+    send(socket, &header, descriptors)
+}
+
+/// Gives one descriptor to whoever waits in [`receive_descriptors`] at the other end.
+pub(crate) fn hand_over(socket: impl AsFd, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    send(socket, b"d", &[descriptor])
+}
+
+fn send(socket: impl AsFd, words: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOBIG);
     }
-    let data = [IoSlice::new(&header)];
+    let data = [IoSlice::new(words)];
     retry(|| sendmsg(&socket, &data, &mut control, SendFlags::NOSIGNAL)).map(|_| ())
 }
 

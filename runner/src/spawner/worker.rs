@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::protocol::{self, Answer, Reply, Request};
 use super::{SpawnerOptions, Stdio};
 use crate::error::{JobError, JobErrorKind};
-use crate::{files, ids, isolation, sandbox, sys};
+use crate::job::Network;
+use crate::{files, ids, isolation, network, sandbox, sys};
 
 /// Does the job whose descriptors these are: the reply socket, then what the job reads or writes.
 pub(super) fn work(
@@ -62,13 +63,20 @@ fn answer(
             stdout: next()?,
             stderr: next()?,
         };
-        return sandbox::run(&job, stdio, reply.as_fd(), options).map(Reply::Run);
+        let network = match job.network {
+            Network::Private => Some(next()?),
+            Network::Host | Network::None => None,
+        };
+        return sandbox::run(&job, stdio, network, reply.as_fd(), options).map(Reply::Run);
+    }
+    if let Request::Network(job) = request {
+        return network::keep(&job, &next()?, reply.as_fd()).map(Reply::Network);
     }
     // These are busy with files; the kernel ends them when the caller hangs up.
     let disarm = |errno| JobError::from_errno(JobErrorKind::Lost, "cannot watch the caller", errno);
     sys::signal::die_when_signalled_by(reply).map_err(disarm)?;
     let answer = match request {
-        Request::Run(_) => unreachable!("answered above"),
+        Request::Run(_) | Request::Network(_) => unreachable!("answered above"),
         Request::Files(job) => files::change(&job, options.mount_api).map(Reply::Files),
         Request::Unpack(job) => files::unpack(&job).map(Reply::Unpack),
         Request::Complete(job) => files::complete(&job).map(Reply::Complete),

@@ -3,7 +3,8 @@
 mod arguments;
 mod budget;
 mod epoch;
-mod network;
+pub(crate) mod hosts;
+pub(crate) mod network;
 mod plan;
 pub(crate) mod resolver;
 mod workspace;

@@ -10,6 +10,10 @@ use rbuild_runner::job::Limits;
 
 use crate::registry::RegistrySettings;
 
+/// Stands for the address of this machine in [`BuildOptions::extra_hosts`]. Only with it may a step in a private network reach
+/// what listens here.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
 /// Everything one build is told.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
@@ -52,7 +56,7 @@ pub struct BuildOptions {
     pub registries: RegistrySettings,
     /// `--network`
     pub network: Network,
-    /// `--add-host`: name and address (`host-gateway` resolved).
+    /// `--add-host`: name and address, or [`HOST_GATEWAY`].
     pub extra_hosts: Vec<(String, String)>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,

@@ -18,7 +18,7 @@ use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
-use crate::build::resolver;
+use crate::build::{hosts, network, resolver};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::images::{Images, ImagesError};
@@ -216,36 +216,13 @@ impl Engine {
             lowers: record.chain.snapshot_paths(self.store()),
             scratch,
         };
-        // A machine without a resolver still runs images: only names stay unknown.
-        let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        let (network, resolv_conf) = match options.network {
-            RunNetwork::Private => {
-                let inside = resolver::inside(&host);
-                let asked = NetworkJob {
-                    ports: options.ports.clone(),
-                    dns_forward: inside.forward.map(str::to_owned),
-                };
-                match self.spawner().open_network(asked) {
-                    Ok(network) => (Some(Arc::new(network)), inside.text),
-                    // Nothing can be led into what is not there.
-                    Err(error) if !options.ports.is_empty() => {
-                        return Err(RunError::Network(Box::new(error)));
-                    }
-                    Err(error) => {
-                        let help = error.help.clone().unwrap_or_default();
-                        tracing::warn!("there is no network but a loopback: {error}; {help}");
-                        (None, inside.text)
-                    }
-                }
-            }
-            RunNetwork::Host | RunNetwork::None => (None, host),
-        };
-        let mut job = job(&config, root, command, options, resolv_conf);
-        job.network = match options.network {
+        let (network, resolv_conf) = self.network_of_run(options, &lease)?;
+        let kind = match options.network {
             RunNetwork::Private if network.is_some() => Network::Private,
             RunNetwork::Host => Network::Host,
             RunNetwork::Private | RunNetwork::None => Network::None,
         };
+        let job = job(&config, root, command, options, (kind, resolv_conf));
         Ok(Prepared {
             job,
             kept: network.clone(),
@@ -253,6 +230,40 @@ impl Engine {
             title,
             lease,
         })
+    }
+}
+
+impl Engine {
+    /// The private network, if one was asked for and can be had, and `/etc/resolv.conf`. Blocks.
+    fn network_of_run(
+        &self,
+        options: &RunOptions,
+        lease: &Lease,
+    ) -> Result<(Option<Arc<PrivateNetwork>>, Vec<u8>), RunError> {
+        // A machine without a resolver still runs images: only names stay unknown.
+        let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        if options.network != RunNetwork::Private {
+            return Ok((None, host));
+        }
+        let inside = resolver::inside(&host);
+        let directory = lease.dir().map_err(store_failed)?;
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let asked = NetworkJob {
+            name: network::name(&name, 1),
+            leads_to_host: hosts::lead_to_host(&options.extra_hosts),
+            ports: options.ports.clone(),
+            dns_forward: inside.forward.map(str::to_owned),
+        };
+        match self.spawner().open_network(asked) {
+            Ok(network) => Ok((Some(Arc::new(network)), inside.text)),
+            // Nothing can be led into what is not there.
+            Err(error) if !options.ports.is_empty() => Err(RunError::Network(Box::new(error))),
+            Err(error) => {
+                let help = error.help.clone().unwrap_or_default();
+                tracing::warn!("there is no network but a loopback: {error}; {help}");
+                Ok((None, inside.text))
+            }
+        }
     }
 }
 
@@ -358,7 +369,7 @@ fn job(
     root: OverlaySpec,
     argv: Vec<Vec<u8>>,
     options: &RunOptions,
-    resolv_conf: Vec<u8>,
+    (network, resolv_conf): (Network, Vec<u8>),
 ) -> RunJob {
     const HOSTNAME: &str = "rbuild";
     let container = &config.config;
@@ -371,10 +382,7 @@ fn job(
         uid: 0,
         gid: 0,
     };
-    let mut hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n");
-    for (name, address) in &options.extra_hosts {
-        hosts.extend([address, "\t", name, "\n"]);
-    }
+    let hosts = hosts::text(HOSTNAME, &options.extra_hosts, network);
     RunJob {
         root,
         argv,
@@ -388,11 +396,11 @@ fn job(
             .into_bytes(),
         hostname: HOSTNAME.into(),
         files: vec![
-            file("/etc/hosts", hosts.into_bytes()),
+            file("/etc/hosts", hosts),
             file("/etc/resolv.conf", resolv_conf),
         ],
         mounts: options.volumes.iter().map(mount).collect(),
-        network: Network::None,
+        network,
         confinement: Confinement::Default,
         shm_size: SHM_SIZE,
         rlimits: Vec::new(),

@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use rbuild_cache::{Chain, Lookup, SnapshotId, StepKey, StepRecord};
-use rbuild_frontend::graph::{Graph, Operation, Step, StepIndex};
+use rbuild_frontend::graph::{Graph, Network, Operation, Step, StepIndex};
 use tokio::sync::Semaphore;
 
 use crate::build::Workspace;
@@ -109,6 +109,7 @@ impl Solver {
             failure: Mutex::default(),
         });
         let decision = solver.decide(target).await;
+        solver.prepare_network(&decision);
         solver.tell_of_cached(&decision);
         let result = solver.spawn(&decision, target).await;
         // Nothing outlives the build: after a failure the others see the token and end.
@@ -160,6 +161,22 @@ impl Solver {
         }
         for index in cached {
             self.finished_from_cache(index);
+        }
+    }
+
+    /// Has a private network made ahead, so that the first RUN that needs one does not wait for it.
+    fn prepare_network(&self, decision: &Decision) {
+        let needs_one = decision.needed().any(|(index, fate)| {
+            let operation = &self.graph.steps[index.0].operation;
+            let is_private =
+                matches!(operation, Operation::Run(run) if run.network == Network::Default);
+            is_private && matches!(fate, Fate::Miss)
+        });
+        if needs_one {
+            let workspace = Arc::clone(&self.workspace);
+            // What is wrong with the lease is told by the step that needs it.
+            let prepare = move || drop(workspace.private_network());
+            self.workspace.tasks.spawn_blocking(prepare);
         }
     }
 

@@ -64,7 +64,7 @@ const SETUP_FAILED: u8 = 125;
 pub(crate) fn run(
     job: &RunJob,
     stdio: Stdio,
-    network: Option<OwnedFd>,
+    network: Option<&OwnedFd>,
     caller: BorrowedFd<'_>,
     options: SpawnerOptions,
 ) -> Result<RunOutcome, JobError> {
@@ -87,7 +87,7 @@ pub(crate) fn run(
     let child = clone_process(namespaces, || {
         let given = Given {
             cgroup: cgroup.as_ref(),
-            network: network.as_ref(),
+            network,
             stdio: &stdio,
         };
         become_command(&plan, job, &given, report_writer.as_fd(), options)

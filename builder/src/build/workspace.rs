@@ -9,11 +9,12 @@ use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, Ste
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::isolation::{IdSource, Rung};
 use rbuild_runner::job::{FileJob, FileOutcome};
-use rbuild_runner::{JobErrorKind, PrivateNetwork, Spawner};
+use rbuild_runner::{JobErrorKind, Spawner};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::network::SharedNetwork;
+use super::hosts;
+use super::network::{LentNetwork, Networks, Recipe};
 use crate::context::{self, Contexts, LocalDockerfile};
 use crate::download::{self, UrlSource};
 use crate::engine::Engine;
@@ -57,8 +58,8 @@ pub(crate) struct Workspace {
     pub(crate) tasks: TaskTracker,
     /// Set when the Dockerfile is known, which may say what `SOURCE_DATE_EPOCH` is.
     settings: OnceLock<Settings>,
-    /// The network that RUN steps share.
-    network: SharedNetwork,
+    /// Private networks of RUN steps.
+    networks: Arc<Networks>,
     /// Where steps are done.
     rung: Rung,
     /// Set when what `RUN` steps share with the surrounding container was told.
@@ -156,7 +157,7 @@ impl Workspace {
             recorder: None,
             cancel,
             tasks: TaskTracker::new(),
-            network: SharedNetwork::default(),
+            networks: Arc::default(),
             rung: engine.rung()?.clone(),
             has_told_ground: OnceLock::new(),
             // A machine without a resolver still builds: only names stay unknown.
@@ -386,12 +387,18 @@ impl Workspace {
         Ok(())
     }
 
-    /// The private network of this build's RUN steps, brought up when the first asks; none where there can be none, which is
-    /// told once. Blocks.
-    pub(crate) fn private_network(&self) -> Option<Arc<PrivateNetwork>> {
-        self.network.get(&self.spawner, &self.resolv_conf, |text| {
-            self.emit(Event::Notice(text));
-        })
+    /// A private network for one RUN step; none where there can be none, which is told once. Blocks.
+    pub(crate) fn private_network(&self) -> Result<Option<LentNetwork>, StepError> {
+        let directory = self.lease.dir().map_err(StepError::store)?;
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let recipe = Recipe {
+            spawner: &self.spawner,
+            resolv_conf: &self.resolv_conf,
+            leads_to_host: hosts::lead_to_host(&self.options.extra_hosts),
+            name: &name,
+        };
+        let tell = |text| self.emit(Event::Notice(text));
+        Ok(self.networks.take(&recipe, tell))
     }
 
     fn lock_resolved(

@@ -96,7 +96,7 @@ pub(crate) enum Verb {
     /// Look for mistakes in a Dockerfile, and mend those that are mechanical
     Check(Box<CheckArgs>),
     /// Run a command in an image
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the images of the store
     #[command(visible_alias = "ls")]
     Images(ImagesArgs),

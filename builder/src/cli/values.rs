@@ -1,7 +1,7 @@
 //! The small languages inside flag values: CSV records, sizes, ulimits, hosts, platforms. Pure.
 
 use rbuild::maintenance::Budget;
-use rbuild::options::ImageBudget;
+use rbuild::options::{HOST_GATEWAY, ImageBudget};
 use rbuild_frontend::platform::Platform;
 
 use super::error::UsageError;
@@ -146,10 +146,6 @@ pub(crate) fn parse_ulimit(text: &str) -> Result<(String, u64, u64), UsageError>
     Ok((name.to_owned(), soft, hard))
 }
 
-/// The address that `host-gateway` stands for. RUN steps share the host's network until they get their own, and there
-/// the host is loopback.
-const HOST_GATEWAY: &str = "127.0.0.1";
-
 /// `name:address` or `name=address`; an IPv6 address may stand in brackets.
 pub(crate) fn parse_host(text: &str) -> Result<(String, String), UsageError> {
     let (name, address) = text
@@ -157,7 +153,7 @@ pub(crate) fn parse_host(text: &str) -> Result<(String, String), UsageError> {
         .or_else(|| text.split_once(':'))
         .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
         .ok_or_else(|| UsageError::value("--add-host", text, "it is not HOST:ADDRESS"))?;
-    if address == "host-gateway" {
+    if address == HOST_GATEWAY {
         return Ok((name.to_owned(), HOST_GATEWAY.to_owned()));
     }
     let bare = address

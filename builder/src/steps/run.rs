@@ -7,11 +7,12 @@ use std::sync::Arc;
 use rbuild_frontend::graph::{Network, Operation, Run, Security};
 use rbuild_frontend::platform::Platform;
 use rbuild_runner::job::{CommandStatus, Confinement, OverlaySpec, ProvidedFile, Rlimit, RunJob};
-use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
+use rbuild_runner::{JobError, JobErrorKind, Stdio};
 
 use super::cache_mounts::CacheMounts;
 use super::{StepJob, mounts, seal};
-use crate::build::{self, Workspace, resolver};
+use crate::build::network::LentNetwork;
+use crate::build::{self, Workspace, hosts, resolver};
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
 use crate::solve::Made;
@@ -55,7 +56,7 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         network,
     } = prepared;
     let (stdio, readers) = output_pipes(&workspace, step)?;
-    let handle = match &network {
+    let handle = match network.as_ref().and_then(LentNetwork::get) {
         Some(network) => workspace.spawner.run_in_network(request, stdio, network),
         None => workspace.spawner.run(request, stdio),
     }
@@ -78,7 +79,7 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         outcome.map_err(|_| StepError::Internal("the thread that waits for a command died"))?;
     let platform = &job.solver.graph.steps[job.index.0].platform;
     let outcome = outcome.map_err(|error| StepError::Job(explain_foreign(error, platform)))?;
-    drop(caches);
+    drop((caches, network));
     if let Some(recorder) = &workspace.recorder {
         recorder.note_usage(step, &outcome);
     }
@@ -112,7 +113,8 @@ struct Prepared {
     request: RunJob,
     scratch: std::path::PathBuf,
     caches: CacheMounts,
-    network: Option<Arc<PrivateNetwork>>,
+    /// Given back when the command has ended.
+    network: Option<LentNetwork>,
 }
 
 fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
@@ -121,9 +123,19 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
     };
     let workspace = &job.solver.workspace;
     check_devices(workspace, run)?;
-    let network = match run.network {
-        Network::Default => workspace.private_network(),
+    let mut network = match run.network {
+        Network::Default => workspace.private_network()?,
         Network::Host | Network::None => None,
+    };
+    if run.security == Security::Insecure
+        && let Some(network) = &mut network
+    {
+        network.spoil();
+    }
+    let kind = match run.network {
+        Network::Host => rbuild_runner::job::Network::Host,
+        Network::Default if network.is_some() => rbuild_runner::job::Network::Private,
+        Network::Default | Network::None => rbuild_runner::job::Network::None,
     };
     workspace.tell_ground()?;
     let scratch = workspace.scratch("run")?;
@@ -150,13 +162,9 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         working_directory: run.working_directory.clone().into_bytes(),
         user: run.user.clone().into_bytes(),
         hostname: run.hostname.clone().into_bytes(),
-        files: provided_files(workspace, run, network.is_some()),
+        files: provided_files(workspace, run, kind),
         mounts: mounts.mounts,
-        network: match run.network {
-            Network::Host => rbuild_runner::job::Network::Host,
-            Network::Default if network.is_some() => rbuild_runner::job::Network::Private,
-            Network::Default | Network::None => rbuild_runner::job::Network::None,
-        },
+        network: kind,
         confinement: match run.security {
             Security::Sandbox => Confinement::Default,
             Security::Insecure => Confinement::Insecure,
@@ -204,8 +212,12 @@ fn bytes(pairs: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-fn provided_files(workspace: &Workspace, run: &Run, is_private: bool) -> Vec<ProvidedFile> {
-    let resolv_conf = if is_private {
+fn provided_files(
+    workspace: &Workspace,
+    run: &Run,
+    network: rbuild_runner::job::Network,
+) -> Vec<ProvidedFile> {
+    let resolv_conf = if network == rbuild_runner::job::Network::Private {
         resolver::inside(&workspace.resolv_conf).text
     } else {
         workspace.resolv_conf.clone()
@@ -217,15 +229,9 @@ fn provided_files(workspace: &Workspace, run: &Run, is_private: bool) -> Vec<Pro
         uid: 0,
         gid: 0,
     };
-    let mut hosts = format!(
-        "127.0.0.1\tlocalhost {0}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-        run.hostname
-    );
-    for (name, address) in &workspace.options.extra_hosts {
-        hosts.extend([address, "\t", name, "\n"]);
-    }
+    let hosts = hosts::text(&run.hostname, &workspace.options.extra_hosts, network);
     let mut files = vec![
-        file("/etc/hosts", hosts.into_bytes(), 0o644),
+        file("/etc/hosts", hosts, 0o644),
         file("/etc/resolv.conf", resolv_conf, 0o644),
     ];
     for script in &run.scripts {

@@ -11,6 +11,7 @@ mod attacks;
 mod caching;
 mod contexts;
 mod copying;
+mod defaults;
 mod explain;
 mod failing;
 mod fsck;

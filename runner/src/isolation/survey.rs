@@ -18,7 +18,7 @@ use crate::job::{CommandStatus, OverlaySpec};
 use crate::mounts::{self, MountApi};
 use crate::spawner::{protocol, userns};
 use crate::sys::process::{Namespaces, clone_process, wait_for};
-use crate::{files, overlay, sys};
+use crate::{files, network, overlay, sys};
 
 /// What a worker finds where it stands.
 pub(crate) fn describe() -> Ground {
@@ -69,6 +69,9 @@ pub(crate) fn survey(store: &Path) -> Survey {
         abilities.push(("proc".to_owned(), proc_words(attempt)));
         abilities.push(("host name".to_owned(), hostname_words(attempt)));
     }
+    let network = network::prospect(namespaces.is_ok());
+    let network = network.map_err(|(reason, remedy)| Finding::new(reason, remedy));
+    abilities.push(("network".to_owned(), network));
     if machine.uid != 0 {
         abilities.push(("ids".to_owned(), id_words(&maps)));
     }

@@ -69,7 +69,7 @@ pub(crate) enum SetupOp {
 }
 
 /// As Docker's and containerd's default specs have them.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "proc/asound",
     "proc/acpi",
     "proc/interrupts",
@@ -81,6 +81,8 @@ const MASKED: [&str; 11] = [
     "proc/sched_debug",
     "proc/scsi",
     "sys/firmware",
+    // Not in Docker's list, but in podman's.
+    "sys/dev/block",
 ];
 /// Not in every kernel's sysfs; kept apart because it is newer in Docker's list (CVE-2020-8694).
 const MASKED_POWER: &str = "sys/devices/virtual/powercap";

@@ -97,9 +97,9 @@ pub(crate) fn send_descriptors(
     send(socket, &header, descriptors)
 }
 
-/// Gives one descriptor to whoever waits in [`receive_descriptors`] at the other end.
-pub(crate) fn hand_over(socket: impl AsFd, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
-    send(socket, b"d", &[descriptor])
+/// Gives descriptors to whoever waits in [`receive_descriptors`] at the other end.
+pub(crate) fn hand_over(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    send(socket, b"d", descriptors)
 }
 
 fn send(socket: impl AsFd, words: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {

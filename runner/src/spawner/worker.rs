@@ -67,7 +67,7 @@ fn answer(
             Network::Private => Some(next()?),
             Network::Host | Network::None => None,
         };
-        return sandbox::run(&job, stdio, network, reply.as_fd(), options).map(Reply::Run);
+        return sandbox::run(&job, stdio, network.as_ref(), reply.as_fd(), options).map(Reply::Run);
     }
     if let Request::Network(job) = request {
         return network::keep(&job, &next()?, reply.as_fd()).map(Reply::Network);

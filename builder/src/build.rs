@@ -137,7 +137,11 @@ impl Engine {
         }
         let outcome = match (result, synced) {
             (Err(error), _) => Err(error),
-            (Ok(_), Err(error)) => Err(BuildError::store(error)),
+            (Ok(outcome), Err(error)) => {
+                // What was asked for was synced before it got its name. The rest is only dropped by a power cut.
+                tracing::warn!(%error, "results for later builds may not survive a power cut");
+                Ok(outcome)
+            }
             (Ok(outcome), Ok(())) => Ok(outcome),
         }
         .map_err(|error| crate::full_disk::explain(error, self.store().root()));

@@ -356,7 +356,13 @@ impl Db {
             row.get::<_, bool>(0)
         });
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        if is_busy.map_err(failed)? {
+        let is_log_needed = match is_busy.map_err(failed) {
+            // No room for what has to move: the log has all of it, and the next checkpoint will move it. What was committed
+            // must not count as failed.
+            Err(full) if full.is_full() => true,
+            other => other?,
+        };
+        if is_log_needed {
             // Closing a file of a database lets go of SQLite's locks on that file, but it has none on the WAL.
             let wal = self.path.with_extension("sqlite-wal");
             std::fs::File::open(&wal)

@@ -40,11 +40,14 @@ impl Store {
                 Err(GcError::Db(error)) if error.is_full() && tries < TRIES => {
                     before = grave.taken_so_far(before);
                     order = Order::FilesFirst;
+                    // What was tried is in the log, and takes room.
+                    self.inner.empty_log();
                 }
                 // What was to go is gone. Its rows go when there is room for that.
                 Err(GcError::Db(error)) if error.is_full() && !before.items.is_empty() => {
                     tracing::debug!(%error, "rows of what was pruned stay for now");
                     before.freed = before.items.iter().map(|item| item.bytes).sum();
+                    self.inner.shrink_database(false);
                     reach("prune-done");
                     return Ok(before);
                 }
@@ -404,9 +407,17 @@ impl StoreInner {
         if is_unchanged {
             return;
         }
-        let shrunk = self.db.shrink().and_then(|()| self.db.make_durable());
-        if let Err(error) = shrunk {
+        self.empty_log();
+        if let Err(error) = self.db.shrink() {
             tracing::debug!(%error, "the database stays as large as it is");
+        }
+        // Also where there was no room to shrink in.
+        self.empty_log();
+    }
+
+    fn empty_log(&self) {
+        if let Err(error) = self.db.make_durable() {
+            tracing::debug!(%error, "the database's log stays as large as it is");
         }
     }
 }

@@ -26,6 +26,9 @@ const BUILDS: usize = 8;
 /// Dockerfiles among them: each is built by two processes at the same time.
 const VARIANTS: usize = 4;
 
+/// Repository of an image of an earlier round.
+const AGAIN: &str = "again";
+
 /// Steps that all Dockerfiles of a round share.
 const SHARED: usize = 3;
 
@@ -36,6 +39,8 @@ struct Round<'a> {
     context: PathBuf,
     number: usize,
     registry: &'a RealRegistry,
+    /// What the image named [`AGAIN`] shows, if there is one: pushed while the others build and prune.
+    again: Option<&'a Tree>,
 }
 
 /// What was seen in a round.
@@ -48,6 +53,8 @@ struct Seen {
     taken_over: usize,
     /// Builds that pushed, and were not killed.
     pushes: usize,
+    /// The name of one of the images, and what it shows.
+    image: Option<(String, Tree)>,
 }
 
 /// One process of a round.
@@ -67,9 +74,10 @@ pub(crate) fn prove(place: &Place, random: &mut Random, is_full: bool) -> Result
     let base = place.path("base");
     base::write_base(&base, &random.bytes(50_000))?;
     let root = place.path("store");
-    let known = processes::children()?;
     let registry = RealRegistry::start(place)?;
+    let known = processes::children()?;
     let (mut pushed, mut killed, mut ran, mut reused, mut inherited) = (0, 0, 0, 0, 0);
+    let mut again: Option<Tree> = None;
     for number in 0..rounds {
         let round = Round {
             place,
@@ -78,12 +86,14 @@ pub(crate) fn prove(place: &Place, random: &mut Random, is_full: bool) -> Result
             context: place.directory("context")?,
             number,
             registry: &registry,
+            again: again.as_ref(),
         };
         let Seen {
             dead,
             starts,
             taken_over,
             pushes,
+            image,
         } = round
             .play(random)
             .and_then(|result| {
@@ -91,6 +101,11 @@ pub(crate) fn prove(place: &Place, random: &mut Random, is_full: bool) -> Result
                 Ok(result)
             })
             .map_err(|error| format!("round {number}: {error}"))?;
+        if let Some((name, shows)) = image {
+            let mut tag = place.rbuild(&root);
+            processes::run(tag.args(["tag", &name, &registry.name(AGAIN)]))?;
+            again = Some(shows);
+        }
         pushed += pushes;
         killed += dead;
         inherited += taken_over;
@@ -104,7 +119,7 @@ pub(crate) fn prove(place: &Place, random: &mut Random, is_full: bool) -> Result
         check().map_err(|error| format!("after round {number}: {error}"))?;
     }
     Ok(format!(
-        "{rounds} rounds of {BUILDS} builds, a prune and a check, {pushed} builds pushed, a third of them in pid namespaces: {ran} runs of steps, {reused} taken from \
+        "{rounds} rounds of {BUILDS} builds, a push, a prune and a check, {pushed} builds pushed too, a third of them in pid namespaces: {ran} runs of steps, {reused} taken from \
         another process or the cache, {killed} processes killed and {inherited} of their steps taken over; no step ran twice at once, no hang, no lock left"
     ))
 }
@@ -159,6 +174,9 @@ impl Round<'_> {
         }
         players.push(self.start_prune()?);
         players.push(self.start_fsck()?);
+        if self.again.is_some() {
+            players.push(self.start_push()?);
+        }
         let kills = random.chance(40);
         if kills {
             std::thread::sleep(Duration::from_millis(random.below(1500) as u64));
@@ -172,7 +190,13 @@ impl Round<'_> {
         let dead = players.iter().filter(|player| player.is_killed).count();
         wait_for_all(&mut players)?;
         let store = rbuild_cache::Store::open(self.root)?;
-        let mut pushes = 0;
+        let (mut pushes, mut image) = (0, None);
+        let fetched = self.place.path("fetched.tar");
+        if let Some(again) = self.again
+            && let Some(wrong) = tree::lacks(again, &self.registry.read(AGAIN, &fetched)?)
+        {
+            return Err(format!("the image that was pushed again: {wrong}").into());
+        }
         for (index, player) in players.iter().enumerate() {
             let (Some(variant), false) = (player.variant, player.is_killed) else {
                 continue;
@@ -185,16 +209,16 @@ impl Round<'_> {
             let repository = format!("proof{index}");
             let name = if player.pushes {
                 pushes += 1;
-                let fetched = self.place.path("fetched.tar");
                 is_right(&self.registry.read(&repository, &fetched)?)?;
                 self.registry.name(&repository)
             } else {
                 format!("docker.io/library/{repository}")
             };
-            let image = store
+            let kept = store
                 .image(&format!("{name}:latest"))?
                 .ok_or_else(|| format!("{} left no image", player.title))?;
-            is_right(&tree::of_chain(&store, &image.chain)?)?;
+            is_right(&tree::of_chain(&store, &kept.chain)?)?;
+            image.get_or_insert_with(|| (name, self.expected(variant, &input)));
         }
         let (starts, taken_over) = self.check_trace(dead)?;
         Ok(Seen {
@@ -202,6 +226,7 @@ impl Round<'_> {
             starts,
             taken_over,
             pushes,
+            image,
         })
     }
 
@@ -251,6 +276,13 @@ impl Round<'_> {
         let mut command = self.place.rbuild(self.root);
         command.arg("fsck");
         self.start(command, "fsck".to_owned(), None)
+    }
+
+    /// A push of what an earlier round built.
+    fn start_push(&self) -> Result<Player> {
+        let mut command = self.place.rbuild(self.root);
+        command.arg("push").arg(self.registry.name(AGAIN));
+        self.start(command, "push".to_owned(), None)
     }
 
     fn start_prune(&self) -> Result<Player> {

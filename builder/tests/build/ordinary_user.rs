@@ -92,7 +92,7 @@ impl<'place> ByUser<'place> {
         let script = format!(
             "etc=$1 program=$2; shift 2\n\
              for name in passwd subuid subgid; do mount --bind \"$etc/$name\" /etc/$name; done\n\
-             cp \"$program\" \"$etc/rbuild\"; chmod 755 \"$etc\" \"$etc/rbuild\"\n{}\n\
+             cp --remove-destination \"$program\" \"$etc/rbuild\"; chmod 755 \"$etc\" \"$etc/rbuild\"\n{}\n\
              exec setpriv {} -- \"$etc/rbuild\" \"$@\"",
             self.before,
             self.setpriv.join(" ")

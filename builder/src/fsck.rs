@@ -53,6 +53,13 @@ impl FsckError {
                 "name one with `--root` or RBUILD_ROOT; `rbuild info` says which is the usual one"
                     .to_owned(),
             ),
+            Self::Store(Cause::Unfinished { .. }) => {
+                Some("`rbuild images` makes what is missing; then check it".to_owned())
+            }
+            Self::Store(Cause::ReadOnly { .. }) => Some(
+                "mount it writable, or check a copy of it (`cp -a`) that can be written to"
+                    .to_owned(),
+            ),
             Self::Store(Cause::Busy { .. }) => Some(
                 "wait until all builds, pulls and prunes are over, then repair it; `rbuild fsck` alone needs no waiting"
                     .to_owned(),

@@ -221,16 +221,26 @@ impl Images {
         let mut summaries = Vec::new();
         for (name, record) in self.store.images()? {
             let shown = name.as_deref().map(short_name);
-            let config = self.config(
-                &record,
-                shown
-                    .as_deref()
-                    .unwrap_or_else(|| record.config_digest.as_ref()),
-            )?;
+            let known = shown.as_deref();
+            let known = known.unwrap_or_else(|| record.config_digest.as_ref());
+            // One that is damaged must not hide the others.
+            let created = match self.config(&record, known) {
+                Ok(config) => config.created,
+                Err(error @ ImagesError::Blob(BlobError::Db(_))) => return Err(error),
+                Err(error) => {
+                    let why = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(
+                        image = known,
+                        why,
+                        "the image's config is damaged: build or pull it again"
+                    );
+                    None
+                }
+            };
             summaries.push(ImageSummary {
                 name: shown,
                 id: record.config_digest,
-                created: config.created,
+                created,
                 size: record.size,
                 platform: record.platform,
             });

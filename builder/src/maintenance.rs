@@ -5,7 +5,7 @@
 pub use rbuild_cache::{
     Budget, CacheMountUse, Checked, Damage, DamageKind, Dependant, DiskUse, FsckReport, GcError,
     Healing, ItemUse, Kind, KindUse, Leftover, LeftoverKind, MountRemoveError, Problem,
-    PruneOptions, Pruned, PrunedItem, Recovered, is_damaged_database,
+    PruneOptions, Pruned, PrunedItem, Recovered, is_damaged_store,
 };
 
 use crate::engine::Engine;

@@ -30,13 +30,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::layer::Layer;
+use crate::store::StoreError;
 
 use self::shared_memory::SharedMemory;
 
 pub(crate) use history::BuildRow;
-pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse};
 #[cfg(test)]
-pub(crate) use inventory::{MountUse, RecordUse};
+pub(crate) use inventory::RecordUse;
+pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse, MountUse};
 pub(crate) use records::RecordRow;
 pub(crate) use salvage::TableLoss;
 pub(crate) use schema::Unsynced;
@@ -445,9 +446,11 @@ pub fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
             .is_some_and(says_full)
 }
 
-/// True when this error, not one that caused it, says that the store's database is damaged: [`fsck`](crate::fsck) mends it.
-pub fn is_damaged_database(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<Unparsable>()
+/// True when this error, not one that caused it, says that the store's database or version file is damaged:
+/// [`fsck`](crate::fsck) mends both.
+pub fn is_damaged_store(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Version { .. }))
+        || error.is::<Unparsable>()
         || error.is::<NotADatabase>()
         || error
             .downcast_ref::<rusqlite::Error>()

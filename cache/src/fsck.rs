@@ -39,6 +39,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::StatVfsMountFlags;
+
 use crate::blob::BlobError;
 use crate::db::DbError;
 use crate::digest::DiffId;
@@ -48,7 +50,7 @@ use crate::lease::LeaseError;
 use crate::lock::LockError;
 use crate::open::{DIRECTORIES, FORMAT_VERSION, OpenLock, read_version, share_root, take_root};
 use crate::remove::RemoveTree;
-use crate::store::{Store, StoreError, boot_id};
+use crate::store::{DATABASE, Store, StoreError, boot_id};
 
 use self::check::Check;
 use self::database::{Found, find_database};
@@ -111,6 +113,18 @@ pub enum FsckError {
     #[error("there is no store at `{root}`")]
     NoStore {
         /// The directory.
+        root: PathBuf,
+    },
+    /// Its making did not come to its end, or its version file was removed.
+    #[error("`{root}` has a database and no `VERSION`: it is not a store yet")]
+    Unfinished {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Nothing can be written beside it, and the database and locks need that even for reading.
+    #[error("the store `{root}` is on a read-only file system")]
+    ReadOnly {
+        /// The store.
         root: PathBuf,
     },
     /// It is in use.
@@ -207,10 +221,14 @@ pub fn fsck(
     let is_version_damaged = match read_version(&root) {
         Ok(Some(FORMAT_VERSION)) => false,
         Ok(Some(found)) => return Err(FsckError::Older { root, found }),
+        Ok(None) if root.join(DATABASE).exists() => return Err(FsckError::Unfinished { root }),
         Ok(None) => return Err(FsckError::NoStore { root }),
         Err(StoreError::Version { .. }) => true,
         Err(error) => return Err(error.into()),
     };
+    if is_read_only(&root)? {
+        return Err(FsckError::ReadOnly { root });
+    }
     let lock = lock(&root, repairs)?;
     if is_version_damaged {
         report
@@ -220,7 +238,13 @@ pub fn fsck(
     for name in DIRECTORIES {
         let path = root.join(name);
         if !path.is_dir() {
-            report.damages.push(layout(path, Problem::Missing));
+            let is_other = std::fs::symlink_metadata(&path).is_ok();
+            let problem = if is_other {
+                Problem::NoDirectory
+            } else {
+                Problem::Missing
+            };
+            report.damages.push(layout(path, problem));
         }
     }
     if repairs {
@@ -249,6 +273,14 @@ pub fn fsck(
         }
     }
     Ok(report)
+}
+
+fn is_read_only(root: &Path) -> Result<bool, FsckError> {
+    let status = rustix::fs::statvfs(root).map_err(|errno| FsckError::Read {
+        path: root.to_owned(),
+        source: errno.into(),
+    })?;
+    Ok(status.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn lock(root: &Path, repairs: bool) -> Result<OpenLock, FsckError> {

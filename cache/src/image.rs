@@ -176,7 +176,7 @@ impl Store {
                 match self.present_chain(tables, &row.chain, &mut Present::default())? {
                     Ok(chain) => images.push((name, from_row(row, chain))),
                     Err(snapshot) => {
-                        tracing::warn!(image = %row.id, %snapshot, "image is incomplete");
+                        tracing::warn!(image = %row.id, %snapshot, "an image is incomplete, and left out: build or pull it again");
                     }
                 }
             }

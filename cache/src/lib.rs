@@ -39,7 +39,7 @@ pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
 pub use cache_mount::{
     CacheMountError, CacheMountGuard, CacheMountId, CacheMountUse, MountRemoveError, Sharing,
 };
-pub use db::{DbError, NotADatabase, Unparsable, is_damaged_database, is_full_disk};
+pub use db::{DbError, NotADatabase, Unparsable, is_damaged_store, is_full_disk};
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
 pub use file_list::{ListedFile, ListedKind};

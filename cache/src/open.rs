@@ -65,6 +65,7 @@ pub(crate) fn open_or_create(root: &Path) -> Result<(Db, OpenLock), StoreError> 
             && let Some(db) = Db::open(&root.join(DATABASE))?
             && db.version()? == FORMAT_VERSION
         {
+            make_directories(root)?;
             return Ok((db, lock));
         }
         // The shared lock is gone here: from now on one process at a time.
@@ -243,6 +244,13 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Makes what somebody removed: an empty directory is whole, what was in it is missing.
+fn make_directories(root: &Path) -> Result<(), StoreError> {
+    let paths = DIRECTORIES.map(|name| root.join(name));
+    let mut missing = paths.iter().filter(|path| !path.is_dir());
+    missing.try_for_each(|path| make_directory(path, false))
 }
 
 /// Makes a directory for the owner alone: layers hold set-user-ID programs and other people's secrets.

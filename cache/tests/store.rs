@@ -301,6 +301,34 @@ fn foreign_directory_is_refused() {
 }
 
 #[test]
+fn removed_directories_are_made_again_and_what_was_in_them_is_a_miss() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let digest = commit_blob(&store, b"x").digest;
+    let layer = commit_layer(&store, 'a', &[file("f", b"x")]);
+    store
+        .record(&[key(1)], &record("RUN", Chain(vec![layer])))
+        .unwrap();
+    drop(store);
+    for name in [
+        "blobs",
+        "snapshots",
+        "mounts",
+        "statcache",
+        "work",
+        "locks",
+        "logs",
+    ] {
+        std::fs::remove_dir_all(fixture.root().join(name)).unwrap();
+    }
+    let store = fixture.open();
+    assert!(!store.has_blob(&digest));
+    assert!(store.lookup(&key(1)).unwrap().is_none());
+    assert_eq!(commit_blob(&store, b"x").digest, digest);
+    assert_eq!(store.read_blob(&digest, 10).unwrap(), b"x");
+}
+
+#[test]
 fn lost_or_damaged_database_is_named_and_none_is_made_in_its_place() {
     let fixture = Fixture::new();
     let store = fixture.open();

@@ -212,9 +212,9 @@ impl From<NoArchiveOnTerminal> for Failure {
 fn help_for(error: &(dyn Error + 'static)) -> Option<String> {
     use std::io::ErrorKind;
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
-    if causes.any(rbuild::maintenance::is_damaged_database) {
+    if causes.any(rbuild::maintenance::is_damaged_store) {
         return Some(
-            "`rbuild fsck --repair` makes a new database of what is whole, and says what is lost"
+            "`rbuild fsck --repair` writes it anew from what is whole, and says what is lost"
                 .to_owned(),
         );
     }

@@ -100,7 +100,14 @@ fn paragraph(damage: &Damage) -> String {
     } else {
         "repair"
     };
-    let _ = writeln!(text, "  {word}: {}\n", healing(&damage.healing));
+    let how = match damage.kind {
+        DamageKind::Database => {
+            "a new one of what is whole; images and steps that it lacks have to be built or pulled again"
+                .to_owned()
+        }
+        _ => healing(&damage.healing),
+    };
+    let _ = writeln!(text, "  {word}: {how}\n");
     text
 }
 
@@ -125,7 +132,6 @@ fn healing(healing: &Healing) -> String {
         Healing::Pack => "removed; the next export packs it again".to_owned(),
         Healing::Build => "removed; build or pull the image again".to_owned(),
         Healing::Needless => "removed; nothing needs it".to_owned(),
-        Healing::Empty => "forgotten; it begins empty".to_owned(),
     }
 }
 
@@ -178,7 +184,6 @@ fn damage_as_json(damage: &Damage) -> Value {
         Healing::Pack => ("pack", None),
         Healing::Build => ("build", None),
         Healing::Needless => ("needless", None),
-        Healing::Empty => ("empty", None),
     };
     json!({
         "type": damage.kind.name(),

@@ -213,6 +213,39 @@ fn a_damaged_database_is_told_with_the_way_out() {
 }
 
 #[test]
+fn one_damaged_image_hides_no_other() {
+    let place = Place::new();
+    let one = build(&place, &["--tag=one"]);
+    place
+        .build("FROM base\nRUN echo two > /two\n")
+        .arg("--tag=two")
+        .ok();
+    let digits = one.stdout.trim().trim_start_matches("sha256:");
+    let config = place.path().join("root/blobs/sha256").join(digits);
+    fs::write(&config, "{").unwrap();
+    let listed = run(&place, &["images"]);
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    for name in ["one:latest", "two:latest"] {
+        assert!(listed.stdout.contains(name), "{}", listed.stdout);
+    }
+    assert!(
+        listed.stderr.contains("config is damaged"),
+        "{}",
+        listed.stderr
+    );
+    // A word on the way out where the version is damaged.
+    fs::write(place.path().join("root/VERSION"), "").unwrap();
+    let refused = run(&place, &["images"]);
+    assert_eq!(refused.code, Some(1));
+    let help = "help: `rbuild fsck --repair`";
+    assert!(refused.stderr.contains(help), "{}", refused.stderr);
+    assert_eq!(run(&place, &["fsck", "--repair"]).code, Some(0));
+    let listed = run(&place, &["images"]);
+    assert!(!listed.stdout.contains("one:latest"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("two:latest"), "{}", listed.stdout);
+}
+
+#[test]
 fn a_repair_waits_for_nobody_and_says_so() {
     let place = Place::new();
     place.build(DOCKERFILE).ok();

@@ -49,6 +49,14 @@ impl Db {
         found.unwrap_or_else(|error| vec![error.to_string()])
     }
 
+    /// True when it can be read, and has no tables.
+    pub(crate) fn is_empty(&self) -> bool {
+        let session = self.session();
+        let count = "SELECT count(*) FROM sqlite_master";
+        let counted = (session.connection).query_row(count, [], |row| row.get::<_, i64>(0));
+        counted.is_ok_and(|count| count == 0)
+    }
+
     /// True when all pages and indexes of these tables are sound.
     pub(super) fn are_sound(&self, tables: &[&str]) -> bool {
         let session = self.session();

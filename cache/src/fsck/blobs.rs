@@ -1,9 +1,11 @@
 //! Blobs: read whole, against their digests.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use oci_spec::image::Digest;
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::FsckError;
@@ -101,9 +103,16 @@ impl Check<'_> {
     }
 }
 
-/// Digest and size of a file.
+/// Digest and size of a regular file. Nobody is waited for who might write into a fifo.
 pub(super) fn hash(path: &std::path::Path) -> io::Result<(Digest, u64)> {
-    let mut file = File::open(path)?;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let (mut hasher, mut size) = (Sha256::new(), 0);
     let mut buffer = vec![0; BUFFER];
     loop {

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use oci_spec::image::Digest;
+
 use super::report::{
     Cure, Damage, DamageKind, Dependant, FsckReport, Healing, Leftover, LeftoverKind,
 };
@@ -105,13 +107,18 @@ impl<'a> Check<'a> {
         if named.any(needs) {
             return false;
         }
-        self.report.gone.push(cure());
+        self.note_gone(path, cure());
+        true
+    }
+
+    /// Notes a row as left over.
+    pub(super) fn note_gone(&mut self, path: &Path, cure: Cure) {
+        self.report.gone.push(cure);
         self.report.leftovers.push(Leftover {
             kind: LeftoverKind::Gone,
             path: path.to_owned(),
             is_removed: false,
         });
-        true
     }
 
     pub(super) fn add(&mut self, damage: Damage) {
@@ -144,11 +151,17 @@ impl<'a> Check<'a> {
         users
     }
 
+    /// Where a layer was pulled from; none for one that was made here, or whose note does not say it any more.
+    pub(super) fn origin_of(&self, diff_id: &str) -> Option<Vec<String>> {
+        let mut origins = self.inventory.originals.iter();
+        let (_, digest, locations) = origins.find(|(of, _, _)| of == diff_id)?;
+        origin(diff_id, digest, locations)
+    }
+
     /// How the layer of a snapshot comes back.
     pub(super) fn healing_of_snapshot(&self, name: &str, diff_id: &str) -> Healing {
-        let mut originals = self.inventory.originals.iter();
-        if let Some((_, _, locations)) = originals.find(|(of, _, _)| of == diff_id) {
-            return Healing::Pull(serde_json::from_str(locations).unwrap_or_default());
+        if let Some(locations) = self.origin_of(diff_id) {
+            return Healing::Pull(locations);
         }
         let is_made = (self.inventory.records.iter())
             .any(|record| record.chain.last().is_some_and(|top| top == name));
@@ -199,6 +212,13 @@ pub(super) fn title(names: &[String], id: &str) -> String {
         [] => id.to_owned(),
         names => names.join(", "),
     }
+}
+
+/// The places in a note of where a layer was pulled from; none if it is not as rbuild writes it.
+pub(super) fn origin(diff_id: &str, digest: &str, locations: &str) -> Option<Vec<String>> {
+    let is_digest = |text: &str| text.parse::<Digest>().is_ok();
+    let places = serde_json::from_str(locations).ok();
+    places.filter(|_| is_digest(diff_id) && is_digest(digest))
 }
 
 /// What tells a file from another one that took its name.

@@ -1,11 +1,12 @@
 //! The database of a store that is checked: the one that is there, or a new one of what can be read of it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::FsckError;
 use super::report::{Cure, Damage, DamageKind, Healing, Problem};
-use crate::db::{Db, DbError, TableLoss};
+use crate::db::{Db, DbError, NotADatabase, TableLoss};
 use crate::failpoint::reach;
 use crate::store::{DATABASE, Store};
 
@@ -40,6 +41,10 @@ pub(super) fn find_database(root: &Path, repairs: bool) -> Result<Found, FsckErr
     };
     let (damaged, problems) = match opened {
         Ok(None) => (None, vec![Problem::Missing]),
+        Ok(Some(db)) if db.is_empty() => {
+            let text = NotADatabase::Empty.to_string();
+            (None, vec![Problem::Database { text }])
+        }
         Ok(Some(db)) => {
             let problems = db.problems();
             if problems.is_empty() {
@@ -71,7 +76,7 @@ pub(super) fn find_database(root: &Path, repairs: bool) -> Result<Found, FsckErr
         }
     }
     let mut damage = damage(&path, problems);
-    damage.problems.extend(losses.into_iter().map(told));
+    damage.problems.extend(told(losses));
     Ok(Found::Damaged(Rebuilt { db, path: new }, Box::new(damage)))
 }
 
@@ -81,12 +86,29 @@ fn problem_of(error: &DbError) -> Problem {
     Problem::Database { text }
 }
 
-fn told(loss: TableLoss) -> Problem {
-    Problem::Table {
-        table: loss.table,
-        kept: loss.kept,
-        reason: loss.reason,
+/// Those of which nothing is left in one line for each reason, the others one by one.
+fn told(losses: Vec<TableLoss>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut gone: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for TableLoss {
+        table,
+        kept,
+        reason,
+    } in losses
+    {
+        if kept == 0 {
+            gone.entry(reason).or_default().push(table);
+        } else {
+            problems.push(Problem::Table {
+                table,
+                kept,
+                reason,
+            });
+        }
     }
+    let gone = gone.into_iter();
+    problems.extend(gone.map(|(reason, tables)| Problem::Tables { tables, reason }));
+    problems
 }
 
 fn damage(path: &Path, problems: Vec<Problem>) -> Damage {

@@ -122,10 +122,17 @@ fn read(path: &Path) -> impl FnOnce(std::io::Error) -> FsckError {
     }
 }
 
-/// Names in a directory; none of one that is missing, which is told elsewhere.
+/// Names in a directory; none of one that is missing, or is none, which is told elsewhere.
 pub(super) fn names_in(path: &Path) -> Result<Vec<String>, FsckError> {
     let entries = match std::fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
         entries => entries.map_err(read(path))?,
     };
     entries

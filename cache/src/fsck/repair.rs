@@ -17,6 +17,13 @@ pub(super) fn layout(root: &Path, report: &mut FsckReport) -> Result<(), FsckErr
         if damage.problems.contains(&Problem::Version) {
             write_version(root)?;
         } else if damage.kind == DamageKind::Layout {
+            if damage.problems.contains(&Problem::NoDirectory) {
+                let removed = std::fs::remove_file(&damage.path);
+                removed.map_err(|source| FsckError::Repair {
+                    path: damage.path.clone(),
+                    source,
+                })?;
+            }
             make_directory(&damage.path, true)?;
         }
         damage.is_repaired = true;
@@ -41,7 +48,8 @@ pub(super) fn repair(store: &Store, report: &mut FsckReport) -> Result<(), FsckE
     remove_orphans(store, report)?;
     for leftover in &mut report.leftovers {
         let stays = std::fs::symlink_metadata(&leftover.path).is_ok();
-        leftover.is_removed = leftover.kind == LeftoverKind::Unsynced || !stays;
+        let is_row = matches!(leftover.kind, LeftoverKind::Unsynced | LeftoverKind::Gone);
+        leftover.is_removed = is_row || !stays;
     }
     Ok(inner.make_durable()?)
 }

@@ -69,8 +69,6 @@ pub enum DamageKind {
     Tag,
     /// The record of a step.
     Step,
-    /// A cache mount.
-    CacheMount,
     /// A note of where something is to be had.
     Note,
 }
@@ -86,7 +84,6 @@ impl DamageKind {
             Self::Image => "image",
             Self::Tag => "name",
             Self::Step => "step",
-            Self::CacheMount => "cache mount",
             Self::Note => "note",
         }
     }
@@ -120,6 +117,9 @@ pub enum Problem {
     /// The file or directory is not there.
     #[error("is missing")]
     Missing,
+    /// Something else has its name.
+    #[error("is not a directory")]
+    NoDirectory,
     /// A file has another size.
     #[error("has {actual} bytes, not {expected}")]
     Size {
@@ -189,6 +189,14 @@ pub enum Problem {
         /// Its words.
         text: String,
     },
+    /// Tables that a new database has nothing of.
+    #[error("nothing can be kept of `{}`: {reason}", tables.join("`, `"))]
+    Tables {
+        /// The tables.
+        tables: Vec<String>,
+        /// Why.
+        reason: String,
+    },
     /// What a new database lacks.
     #[error("of `{table}`, {kept} rows can be kept: {reason}")]
     Table {
@@ -225,8 +233,6 @@ pub enum Healing {
     Build,
     /// Nothing needs it.
     Needless,
-    /// It begins empty.
-    Empty,
 }
 
 /// What sort of thing lies about.
@@ -240,7 +246,8 @@ pub enum LeftoverKind {
     Unsynced,
     /// A file or directory that no row names: removed by pruning.
     Orphan,
-    /// A row whose files are gone, and no image with a name needs them: a miss, made again when it is needed.
+    /// A row whose files are gone, and no image with a name needs them: a miss, made again when it is needed; or a cache
+    /// mount, which begins empty.
     Gone,
     /// Something that no rbuild put there; it stays.
     Foreign,

@@ -6,9 +6,9 @@ use oci_spec::image::Digest;
 use serde::Deserialize;
 
 use super::FsckError;
-use super::check::{Check, title};
+use super::check::{Check, origin, title};
 use super::report::{Cure, Damage, DamageKind, Dependant, Healing, Problem};
-use crate::db::{ImageUse, Inventory, RawPacked};
+use crate::db::{ImageUse, Inventory, MountUse, RawPacked};
 use crate::record::KeyPart;
 use crate::store::DATABASE;
 
@@ -64,7 +64,7 @@ impl Check<'_> {
         self.tags(&rows.tags, &mut found);
         self.steps(&rows.records, &mut found);
         self.notes(rows.packed, &rows.blobs, &mut found);
-        self.cache_mounts(&mut found);
+        self.cache_mounts();
         for damage in found {
             self.add(damage);
         }
@@ -102,24 +102,27 @@ impl Check<'_> {
         }
     }
 
-    fn images(&self, found: &mut Vec<Damage>) {
+    fn images(&mut self, found: &mut Vec<Damage>) {
         let diff_ids: HashMap<&str, &str> = (self.inventory.layers.iter())
             .map(|layer| (layer.snapshot.as_str(), layer.diff_id.as_str()))
             .collect();
-        // One without a name is nobody's: what is left of it goes with the next pruning.
-        let named = (self.inventory.images.iter()).filter(|image| !image.tags.is_empty());
-        for image in named {
-            if let Some(problem) = self.judge_image(image, &diff_ids) {
-                let mut damage = self.row(
-                    DamageKind::Image,
-                    &image.id,
-                    problem,
-                    Healing::Build,
-                    Cure::DropImage(image.id.clone()),
-                );
-                damage.needed_by = vec![Dependant::Image(title(&image.tags, &image.id))];
-                found.push(damage);
+        let mut half_gone = Vec::new();
+        for image in &self.inventory.images {
+            let Some(problem) = self.judge_image(image, &diff_ids) else {
+                continue;
+            };
+            let cure = Cure::DropImage(image.id.clone());
+            // One without a name is nobody's: what is left of it goes with the next pruning.
+            if image.tags.is_empty() && matches!(problem, Problem::Needs { .. }) {
+                half_gone.push(cure);
+                continue;
             }
+            let mut damage = self.row(DamageKind::Image, &image.id, problem, Healing::Build, cure);
+            damage.needed_by = vec![Dependant::Image(title(&image.tags, &image.id))];
+            found.push(damage);
+        }
+        for cure in half_gone {
+            self.note_gone(&self.store.root().join(DATABASE), cure);
         }
     }
 
@@ -191,8 +194,7 @@ impl Check<'_> {
             found.push(self.row(DamageKind::Note, &name, problem, Healing::Pack, cure));
         }
         for (diff_id, digest, locations) in &self.inventory.originals {
-            let is_list = serde_json::from_str::<Vec<String>>(locations).is_ok();
-            if !is_digest(diff_id) || !is_digest(digest) || !is_list {
+            if origin(diff_id, digest, locations).is_none() {
                 let name = format!("origin of layer {diff_id}");
                 let problem = Problem::Row {
                     what: "a digest or place",
@@ -211,21 +213,16 @@ impl Check<'_> {
         }
     }
 
-    fn cache_mounts(&self, found: &mut Vec<Damage>) {
-        for mount in &self.inventory.mounts {
-            let path = self.store.inner.mounts.join(&mount.directory);
-            if !path.is_dir() {
-                let cure = Cure::DropMount(mount.directory.clone());
-                let mut damage = self.row(
-                    DamageKind::CacheMount,
-                    &mount.directory,
-                    Problem::Missing,
-                    Healing::Empty,
-                    cure,
-                );
-                damage.path = path;
-                found.push(damage);
-            }
+    /// One without its directory begins empty, as it would have if it had been pruned.
+    fn cache_mounts(&mut self) {
+        let path_of = |mount: &MountUse| self.store.inner.mounts.join(&mount.directory);
+        let gone: Vec<String> = (self.inventory.mounts.iter())
+            .filter(|mount| !path_of(mount).is_dir())
+            .map(|mount| mount.directory.clone())
+            .collect();
+        for directory in gone {
+            let path = self.store.inner.mounts.join(&directory);
+            self.note_gone(&path, Cure::DropMount(directory));
         }
     }
 

@@ -171,9 +171,7 @@ impl Check<'_> {
                 size: 0,
             };
         }
-        let mut originals = self.inventory.originals.iter();
-        let is_pulled = originals.any(|(diff_id, _, _)| *diff_id == row.diff_id);
-        if !is_pulled {
+        if self.origin_of(&row.diff_id).is_none() {
             let actual = examined.diff_id.to_string();
             return Verdict::bad(Problem::DiffId { actual }, Cure::DropSnapshot(id.clone()));
         }

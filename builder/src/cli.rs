@@ -24,6 +24,7 @@ mod reference;
 mod request;
 mod result_files;
 mod running;
+mod settings;
 mod signals;
 mod store_args;
 mod store_verbs;
@@ -38,6 +39,8 @@ use clap::{CommandFactory, FromArgMatches};
 pub(crate) use call::Format;
 pub(crate) use failure::{Failure, NoArchiveOnTerminal, Words};
 pub(crate) use request::ProgressMode;
+use request::Variables;
+use settings::Settings;
 
 /// clap's definition of the whole command line.
 pub(crate) fn command() -> clap::Command {
@@ -55,12 +58,33 @@ pub(crate) fn run(typed: &[OsString]) -> ExitCode {
     let mut command = command();
     let words = typed::normalise(&command, typed.to_vec());
     let verb_was_typed = words.len() == typed.len() || typed.iter().any(|word| word == "build");
-    let parsed = command
-        .try_get_matches_from_mut(words)
-        .and_then(|matches| args::Cli::from_arg_matches(&matches));
-    match parsed {
-        Ok(cli) => commands::carry_out(cli, verb_was_typed),
+    // A variable that is not UTF-8 can't be a build arg of a Dockerfile, which is text.
+    let variables: Variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let parsed = command.try_get_matches_from_mut(words.clone());
+    let configured = parsed.and_then(|matches| {
+        let settings = match Settings::read(&command, &matches, &variables) {
+            Ok(settings) => settings,
+            Err(error) => return Ok(Err(error)),
+        };
+        let flags = settings::typed_flags(&command, &matches, typed);
+        let verb = matches.subcommand_name().unwrap_or_default();
+        let more = settings.words(verb, &flags, &variables);
+        let matches = if more.is_empty() {
+            matches
+        } else {
+            command.try_get_matches_from_mut(typed::with_words(words, more))?
+        };
+        Ok(Ok((args::Cli::from_arg_matches(&matches)?, settings)))
+    });
+    match configured {
+        Ok(Ok((cli, settings))) => commands::carry_out(cli, &settings, variables, verb_was_typed),
+        Ok(Err(error)) => fail(&error.into()),
         Err(error) => {
+            if let Some(better) = typed::explain(&error, typed) {
+                return fail(&better.into());
+            }
             // Help and version are errors to clap. When stderr is closed there is nobody left to tell.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

@@ -212,6 +212,7 @@ impl Contexts {
         }
         if !path.is_dir() {
             return Err(ContextError::NotADirectory {
+                name: key.to_owned(),
                 path: path.to_owned(),
             });
         }
@@ -235,6 +236,19 @@ impl Contexts {
         }
     }
 
+    /// The ignore file, its line and the pattern that leave a path out, as text for people. Reads the file once more:
+    /// only who failed asks.
+    fn excluding(&self, input: &Input, root: &Path, path: &[u8]) -> Option<String> {
+        let dockerfile = match (input, self.main.get()) {
+            (Input::Context, Some(Main::Directory { dockerfile, .. })) => dockerfile.as_deref(),
+            _ => None,
+        };
+        let (file, patterns) = dockerfile::find_ignore_file(root, dockerfile).ok()??;
+        let (pattern, line) = patterns.excluding(path)?;
+        let name = file.strip_prefix(root).unwrap_or(&file).display();
+        Some(format!("`{pattern}` on line {line} of `{name}`"))
+    }
+
     /// A selection's error, with the reason when the file is there but ignored.
     pub(crate) fn explain(&self, input: &Input, error: SelectError) -> StepError {
         if let SelectError::NotFound { path, .. } = &error
@@ -242,7 +256,10 @@ impl Contexts {
         {
             let relative = path.trim_start_matches('/').as_bytes();
             if !tree.ignore().is_empty() && tree.exists_on_host(relative) {
-                return StepError::Ignored { path: path.clone() };
+                return StepError::Ignored {
+                    path: path.clone(),
+                    by: self.excluding(input, tree.root(), relative),
+                };
             }
         }
         StepError::Select(error)

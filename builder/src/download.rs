@@ -109,6 +109,12 @@ impl DownloadError {
                 "if it is private, give a token: `--secret id=HTTP_AUTH_TOKEN_{},env=VARIABLE`",
                 host(url)?
             )),
+            Self::Status { status, .. } if status.as_u16() == 404 => {
+                Some("open the address in a browser: the file may have moved".to_owned())
+            }
+            Self::Request { .. } => Some(
+                "check the address, the network and the proxy variables (HTTPS_PROXY, NO_PROXY)".to_owned(),
+            ),
             Self::Checksum { .. } => Some(
                 "if the change is wanted, put the new digest into the Dockerfile; else find out who changed the file"
                     .to_owned(),

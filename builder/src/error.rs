@@ -163,6 +163,8 @@ pub enum StepError {
     Command {
         /// How it ended.
         status: CommandStatus,
+        /// The way out, as far as its words and its program tell.
+        advice: Option<String>,
     },
     /// A process of the command was killed because of `--memory`.
     #[error("{}, and a process of it was killed because the step may use {}{}", describe(*.status), allowed(*.limit), most(*.peak))]
@@ -184,10 +186,15 @@ pub enum StepError {
     #[error(transparent)]
     Select(#[from] SelectError),
     /// The file is in the context but hidden.
-    #[error("`{path}` not found: the ignore file excludes it from the build context")]
+    #[error(
+        "`{path}` is not in the build context: {} leaves it out",
+        .by.as_deref().unwrap_or("the ignore file")
+    )]
     Ignored {
         /// Path as written.
         path: String,
+        /// The pattern that does, and where it stands; none when it is a directory above that is left out.
+        by: Option<String>,
     },
     /// A tree could not be read.
     #[error(transparent)]
@@ -336,7 +343,7 @@ impl StepError {
                 Some(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"))
             }
             Self::SshMissing { id } => Some(format!("give it with `--ssh {id}=SOCKET`")),
-            Self::Ignored { path } => Some(format!(
+            Self::Ignored { path, .. } => Some(format!(
                 "add a line `!{}` to the ignore file, or copy something else",
                 path.trim_start_matches('/')
             )),
@@ -344,18 +351,33 @@ impl StepError {
                 Some("give numbers such as `--chown=1000:1000`, or leave out `--link`".to_owned())
             }
             Self::NobodyKnown { .. } => Some("give numbers such as `1000:1000`".to_owned()),
+            Self::Select(SelectError::NotFound { leads_out: true, .. }) => Some(
+                "nothing outside of the build context can be copied: give its directory a name with `--build-context lib=../lib`, and take it with `COPY --from=lib`"
+                    .to_owned(),
+            ),
+            Self::Select(SelectError::NotFound { nearby: Some(nearby), .. }) => Some(format!("did you mean `{nearby}`?")),
             Self::Select(SelectError::NotFound { .. }) => {
                 Some("paths are relative to the root of what is copied from; nothing outside it can be used".to_owned())
             }
             Self::OutOfMemory { .. } => {
                 Some("give the steps more with `--memory`, or have this one do less at a time, such as `make -j2`".to_owned())
             }
-            Self::Command { status: CommandStatus::Exited(127) } => {
+            Self::Command { advice: Some(advice), .. } => Some(advice.clone()),
+            Self::Command { status: CommandStatus::Exited(127), .. } => {
                 Some("code 127 usually means that the shell did not find the command in this image".to_owned())
             }
-            Self::Command { status: CommandStatus::Signaled(9) } => {
+            Self::Command { status: CommandStatus::Signaled(9), .. } => {
                 Some("signal 9 often means that the machine ran out of memory".to_owned())
             }
+            Self::Command { status: CommandStatus::Exited(code @ 129..=159), .. } => Some(format!(
+                "code {code} is 128 and {0}: a process in it was killed by signal {0}{1}",
+                code - 128,
+                match code - 128 {
+                    9 => ", often because the machine ran out of memory",
+                    11 => ", an invalid memory access (a fault of the program, or of its emulation)",
+                    _ => "",
+                }
+            )),
             Self::Damaged { .. } => {
                 Some("it has been taken out of the store: build again, and it is made or pulled anew".to_owned())
             }

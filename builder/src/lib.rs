@@ -46,6 +46,7 @@ pub mod layout;
 pub mod maintenance;
 pub mod manifest;
 pub mod options;
+mod postmortem;
 pub mod pull;
 pub mod registry;
 mod remote;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rbuild_cache::{ContentDigest, KeyEncoder};
 use rbuild_frontend::glob::{self, GlobError};
 use rbuild_frontend::pattern::{PatternError, PatternList};
+use rbuild_frontend::suggest;
 
 use crate::tree::{SourceTree, TreeEntry, TreeEntryKind, TreeError, display, join};
 use digest::Digesting;
@@ -28,6 +29,10 @@ pub enum SelectError {
         path: String,
         /// Where it was looked for.
         tree: String,
+        /// What is there instead, under nearly that name.
+        nearby: Option<String>,
+        /// The path as written leads out of the tree, and was looked for at its root.
+        leads_out: bool,
     },
     /// More symlinks than any real tree has.
     #[error("too many levels of symbolic links in `{path}` in {tree}")]
@@ -290,10 +295,54 @@ pub(crate) fn clean(path: &str) -> String {
 }
 
 fn not_found(tree: &dyn SourceTree, path: &str) -> SelectError {
+    let cleaned = clean(path);
     SelectError::NotFound {
-        path: format!("/{}", clean(path)),
+        nearby: nearby(tree, &cleaned),
+        leads_out: leads_out(path),
+        path: format!("/{cleaned}"),
         tree: tree.title(),
     }
+}
+
+/// The path with its first missing name replaced by the one that was probably meant, if there is such a file.
+fn nearby(tree: &dyn SourceTree, path: &str) -> Option<String> {
+    let mut directory = String::new();
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    loop {
+        let name = names.next()?;
+        let below = join(directory.as_bytes(), name.as_bytes());
+        if tree.entry(&below).ok()?.is_some() {
+            directory = String::from_utf8(below).ok()?;
+            continue;
+        }
+        let listing = tree.list(directory.as_bytes()).ok()?;
+        let there: Vec<&str> = (0..listing.count())
+            .filter_map(|index| std::str::from_utf8(listing.name(index)).ok())
+            .collect();
+        let meant = suggest::closest(name, there)?;
+        let found = [directory.as_str(), meant]
+            .into_iter()
+            .chain(names)
+            .filter(|name| !name.is_empty());
+        let found = found.collect::<Vec<_>>().join("/");
+        let is_there = tree
+            .entry(found.as_bytes())
+            .is_ok_and(|entry| entry.is_some());
+        return is_there.then_some(found);
+    }
+}
+
+/// Whether a path climbs above where it began.
+fn leads_out(path: &str) -> bool {
+    let mut depth = 0_i64;
+    path.split('/').any(|name| {
+        match name {
+            ".." => depth -= 1,
+            "" | "." => {}
+            _ => depth += 1,
+        }
+        depth < 0
+    })
 }
 
 #[cfg(test)]

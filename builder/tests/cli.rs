@@ -76,6 +76,10 @@ fn help_is_short() {
               
               Default: /var/lib/rbuild as root, else $XDG_DATA_HOME/rbuild or ~/.local/share/rbuild.
 
+          --config <FILE>
+              Configuration, instead of the machine's and the user's rbuild.toml; stands before the verb
+              [env: RBUILD_CONFIG]
+
           --log-level <off|error|warn|info|debug|trace>
               What rbuild says about itself on stderr [env: RBUILD_LOG] [default: warn]
 
@@ -225,7 +229,7 @@ fn completion_scripts_name_the_flags() {
 fn bad_usage_ends_with_2_and_says_what_is_wrong_on_stderr() {
     let table: &[(&[&str], &str)] = &[
         (&[], "Usage: rbuild"),
-        (&["build"], "CONTEXT"),
+        (&["build"], "error: there is no build context"),
         (
             &["--no-such-flag", "."],
             "unexpected argument '--no-such-flag'",

@@ -27,6 +27,8 @@ const MAX_LINE: usize = 64 * 1024;
 pub struct IgnoreFile {
     /// In file order; exceptions with their `!`.
     pub patterns: Vec<String>,
+    /// The line of each pattern, from 1.
+    lines: Vec<usize>,
 }
 
 /// Why an ignore file can't be used.
@@ -44,7 +46,7 @@ impl IgnoreFile {
     /// Reads the bytes of an ignore file. Patterns are not checked here but by [`IgnoreFile::matcher`].
     pub fn parse(bytes: &[u8]) -> Result<Self, IgnoreFileError> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let mut patterns = Vec::new();
+        let (mut patterns, mut lines) = (Vec::new(), Vec::new());
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             if line.len() >= MAX_LINE {
                 return Err(IgnoreFileError::LineTooLong { line: index + 1 });
@@ -69,8 +71,34 @@ impl IgnoreFile {
                 .filter(|rest| !rest.is_empty())
                 .unwrap_or(&cleaned);
             patterns.push(format!("{exception}{relative}"));
+            lines.push(index + 1);
         }
-        Ok(Self { patterns })
+        Ok(Self { patterns, lines })
+    }
+
+    /// The line, from 1, of the first pattern that is none: [`IgnoreFile::matcher`] refuses the file for it.
+    pub fn first_invalid(&self) -> Option<usize> {
+        let mut lines = self.patterns.iter().zip(&self.lines);
+        lines
+            .find(|(text, _)| PatternList::new([text]).is_err())
+            .map(|(_, line)| *line)
+    }
+
+    /// The pattern that leaves `path` out, or a directory above it, and its line from 1: the last one that matches
+    /// decides. None when the path is kept.
+    pub fn excluding(&self, path: &[u8]) -> Option<(&str, usize)> {
+        let deciding = self
+            .patterns
+            .iter()
+            .zip(&self.lines)
+            .rev()
+            .find(|(text, _)| {
+                let alone = PatternList::new([text.strip_prefix('!').unwrap_or(text)]);
+                alone.is_ok_and(|alone| alone.is_match(path))
+            });
+        deciding
+            .filter(|(text, _)| !text.starts_with('!'))
+            .map(|(text, line)| (text.as_str(), *line))
     }
 
     /// Compiles the patterns.
@@ -142,6 +170,22 @@ impl IgnoreMatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_that_leaves_a_path_out_is_known() {
+        let text = b"# build output\n\n/dist\n*.log\n!keep.log\n  docs/**/draft  \n!\n";
+        let file = IgnoreFile::parse(text).unwrap();
+        for (path, wanted) in [
+            ("dist", Some(("dist", 3))),
+            ("dist/app.js", Some(("dist", 3))),
+            ("a.log", Some(("*.log", 4))),
+            ("keep.log", None),
+            ("docs/a/draft/x", Some(("docs/**/draft", 6))),
+            ("src/main.rs", None),
+        ] {
+            assert_eq!(file.excluding(path.as_bytes()), wanted, "{path}");
+        }
+    }
 
     #[test]
     fn lines_become_patterns() {

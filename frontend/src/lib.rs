@@ -38,7 +38,7 @@ pub mod plan;
 pub mod platform;
 pub mod reference;
 pub mod source;
-mod suggest;
+pub mod suggest;
 pub mod syntax;
 pub mod word;
 

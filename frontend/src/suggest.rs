@@ -4,10 +4,7 @@
 const MAX_KNOWN: usize = 1_000;
 
 /// The known name with the smallest edit distance, if it is close enough to be meant. Case counts as no difference.
-pub(crate) fn closest<'a>(
-    written: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Real names are short; do not spend time on a whole line that was taken for one.
     if written.len() > 32 {
         return None;

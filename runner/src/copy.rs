@@ -41,6 +41,14 @@ pub enum CopyError {
         /// In the image.
         path: ContainerPath,
     },
+    /// The same for `WORKDIR`.
+    #[error(
+        "cannot make the working directory: there is a file where a directory has to be, `{path}`"
+    )]
+    NoWorkingDirectory {
+        /// In the image.
+        path: ContainerPath,
+    },
     /// A file would have to replace a directory.
     #[error("cannot replace to directory `{path}` with file")]
     IsADirectory {
@@ -99,7 +107,11 @@ pub fn apply(
     for operation in operations {
         match operation {
             FileOperation::MakeDirectory { path, owner, mtime } => {
-                make_working_directory(root, path, owner::lookup(root, owner)?, *mtime)?;
+                let owner = owner::lookup(root, owner)?;
+                make_working_directory(root, path, owner, *mtime).map_err(|error| match error {
+                    CopyError::NotADirectory { path } => CopyError::NoWorkingDirectory { path },
+                    error => error,
+                })?;
             }
             FileOperation::Copy(operation) => copy(root, sources, operation, &mut copied)?,
         }

@@ -60,6 +60,9 @@ pub(crate) struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// Configuration, instead of the machine's and the user's rbuild.toml; stands before the verb [env: RBUILD_CONFIG]
+    #[arg(long, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) config: Option<PathBuf>,
     /// What rbuild says about itself on stderr [env: RBUILD_LOG] [default: warn]
     #[arg(
         long,

@@ -63,6 +63,7 @@ impl Call {
                     first: "--check",
                     second: "--call",
                     reason: "ask for different things",
+                    help: Some("leave one of them out"),
                 });
             }
             result.method = Method::Check;

@@ -36,6 +36,7 @@ pub(crate) fn check(
             first: "--fix",
             second: "-",
             reason: "don't go together: there is no file to write; `--diff` shows what would change",
+            help: None,
         }
         .into());
     }

@@ -26,6 +26,7 @@ use super::isolation;
 use super::request::{BuildRequest, Variables};
 use super::result_files;
 use super::running::RunArgs;
+use super::settings::Settings;
 use super::signals::Interrupt;
 use super::store_verbs;
 use crate::ui;
@@ -34,18 +35,20 @@ use crate::ui;
 const RUN_FAILED: u8 = 125;
 
 /// Does what the command line says; whatever goes wrong is told on stderr.
-pub(crate) fn carry_out(cli: Cli, verb_was_typed: bool) -> ExitCode {
-    // A variable that is not UTF-8 can't be a build arg of a Dockerfile, which is text.
-    let variables: Variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+pub(crate) fn carry_out(
+    cli: Cli,
+    settings: &Settings,
+    mut variables: Variables,
+    verb_was_typed: bool,
+) -> ExitCode {
+    settings.fill(&mut variables);
     let is_debug = matches!(&cli.verb, Verb::Build(args) if args.display.debug);
     let debug = is_debug.then_some(LogLevel::Debug);
     let level = cli.global.log_level.or(debug);
     ui::log::start(level.map(filter_of), &variables);
-    match dispatch(cli, &variables, verb_was_typed) {
+    match dispatch(cli, settings, &variables, verb_was_typed) {
         Ok(code) => code,
-        Err(failure) => super::fail(&failure),
+        Err(failure) => super::fail(&failure.with_origin(settings)),
     }
 }
 
@@ -60,7 +63,12 @@ fn filter_of(level: LogLevel) -> &'static str {
     }
 }
 
-fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<ExitCode, Failure> {
+fn dispatch(
+    cli: Cli,
+    settings: &Settings,
+    variables: &Variables,
+    verb_was_typed: bool,
+) -> Result<ExitCode, Failure> {
     let engine = || open_engine(&cli.global, &IsolationArgs::default(), variables);
     let images = || Ok::<_, Failure>(Images::new(engine()?.store().clone()));
     let history = || Ok::<_, Failure>(History::new(engine()?.store().clone()));
@@ -131,7 +139,7 @@ fn dispatch(cli: Cli, variables: &Variables, verb_was_typed: bool) -> Result<Exi
         Verb::Info(args) => {
             match &args.registry {
                 Some(name) => registries::info(name, &args, variables)?,
-                None => info(&cli.global)?,
+                None => info(&cli.global, settings)?,
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -219,9 +227,10 @@ fn inspect(args: &InspectArgs, images: &Images) -> Result<(), Failure> {
 }
 
 /// What this machine allows is tried out; when that can't even be begun, the rest is told all the same.
-fn info(global: &GlobalArgs) -> Result<(), Failure> {
+fn info(global: &GlobalArgs, settings: &Settings) -> Result<(), Failure> {
     rbuild::init().map_err(Failure::new)?;
     ui::table::print_facts(&facts(global));
+    ui::table::print_settings(&settings.files, &settings.described);
     let survey = rbuild::survey(&root_of(global))
         .map_err(|error| Failure::of_build(error, |_| Vec::new()))?;
     ui::table::print_survey(&survey);
@@ -308,10 +317,22 @@ pub(super) fn check_context(
     };
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => context("is not a directory", Some("the Dockerfile is given with `-f`, and the context behind it: `-f FILE .`".to_owned())),
-        Err(_) => context("does not exist or can't be entered", (!verb_was_typed).then(|| {
-            "the first word is neither a verb nor a directory; `rbuild --help` lists the verbs".to_owned()
-        })),
+        Ok(_) => context(
+            "is not a directory",
+            Some(
+                "the Dockerfile is given with `-f`, and the context behind it: `-f FILE .`"
+                    .to_owned(),
+            ),
+        ),
+        Err(_) => context(
+            "does not exist or can't be entered",
+            Some(if verb_was_typed {
+                "it is the directory that COPY reads from, often `.`; repositories and archives are fetched from https://, ssh:// and git@host:".to_owned()
+            } else {
+                "the first word is neither a verb nor a directory; `rbuild --help` lists the verbs"
+                    .to_owned()
+            }),
+        ),
     }
 }
 

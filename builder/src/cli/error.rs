@@ -44,6 +44,28 @@ pub(crate) enum UsageError {
         second: &'static str,
         /// Why they don't go together.
         reason: &'static str,
+        /// How to say what was meant.
+        help: Option<&'static str>,
+    },
+    /// A build without a context.
+    #[error("there is no build context: the directory that COPY reads from")]
+    NoContext {
+        /// What was typed.
+        typed: String,
+    },
+    /// A first word that is neither a verb nor alone.
+    #[error("`{word}` is not a command of rbuild")]
+    Verb {
+        /// What was typed.
+        word: String,
+        /// What was probably meant.
+        meant: String,
+    },
+    /// A second context.
+    #[error("`{word}` is one argument too many: a build has one context")]
+    TooMany {
+        /// What was typed.
+        word: String,
     },
     /// The context is no directory.
     #[error("the context `{path}` {reason}")]
@@ -86,7 +108,15 @@ impl UsageError {
             Self::Value { help, .. } | Self::Context { help, .. } => help.clone(),
             Self::Unsupported { instead, .. } => Some((*instead).to_owned()),
             Self::Missing { help, .. } => Some((*help).to_owned()),
-            Self::Conflict { .. } => None,
+            Self::Conflict { help, .. } => help.map(str::to_owned),
+            Self::NoContext { typed } => {
+                Some(format!("it is the last argument, often `.`: `{typed} .`"))
+            }
+            Self::Verb { meant, .. } => Some(format!("did you mean `{meant}`?")),
+            Self::TooMany { .. } => Some(
+                "a value that may be left out is joined to its flag: `--pull=always`; further contexts are named: `--build-context NAME=PATH`"
+                    .to_owned(),
+            ),
         }
     }
 }

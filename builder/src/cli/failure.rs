@@ -5,12 +5,14 @@
 use std::error::Error;
 
 use rbuild::event::StepId;
+use rbuild::images::ImagesError;
 use rbuild::registry::{RegistryError, SettingsError};
 use rbuild::{BuildError, TransferError};
 use rbuild_frontend::diagnostic::{Diagnostic, Errors, Phase};
 use rbuild_frontend::source::Source;
 
 use super::error::UsageError;
+use super::settings::{Settings, SettingsFileError};
 
 /// Exit code for bad usage, and for a Dockerfile that does not parse.
 pub(crate) const BAD_USAGE: u8 = 2;
@@ -175,6 +177,33 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same, knowing which line of a configuration gave the value that is refused.
+    pub(crate) fn with_origin(mut self, settings: &Settings) -> Self {
+        if let Words::Chain { error, help } = &mut self.words
+            && let Some(UsageError::Value { flag, value, .. }) = error.downcast_ref::<UsageError>()
+            && let Some(origin) = settings.origin(flag, value)
+        {
+            let rest = help.take().map(|help| format!("; {help}"));
+            *help = Some(format!("it is set in {origin}{}", rest.unwrap_or_default()));
+        }
+        self
+    }
+}
+
+impl From<SettingsFileError> for Failure {
+    fn from(error: SettingsFileError) -> Self {
+        let help = error.help();
+        Self {
+            exit_code: BAD_USAGE,
+            words: Words::Chain {
+                error: Box::new(error),
+                help,
+            },
+        }
+    }
+}
+
 impl From<UsageError> for Failure {
     fn from(error: UsageError) -> Self {
         let help = error.help();
@@ -211,6 +240,9 @@ impl From<NoArchiveOnTerminal> for Failure {
 /// The way out of errors that come from the machine rather than from us, found anywhere in the chain.
 fn help_for(error: &(dyn Error + 'static)) -> Option<String> {
     use std::io::ErrorKind;
+    if let Some(error) = error.downcast_ref::<ImagesError>() {
+        return error.help();
+    }
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
     if causes.any(rbuild::maintenance::is_damaged_store) {
         return Some(
@@ -228,6 +260,9 @@ fn help_for(error: &(dyn Error + 'static)) -> Option<String> {
                 }
                 ErrorKind::PermissionDenied => {
                     "that belongs to another user: be that user, or use what is yours, such as another store with `--root`".to_owned()
+                }
+                ErrorKind::NotADirectory => {
+                    "a part of the path is a file: name a directory, the store's with `--root`".to_owned()
                 }
                 ErrorKind::ReadOnlyFilesystem => {
                     "put the store on a writable file system with `--root`".to_owned()

@@ -67,6 +67,7 @@ pub(super) fn explain(args: &ExplainArgs, history: &History) -> Result<ExitCode,
                 first: "--tag",
                 second: "BUILD",
                 reason: "both say which build",
+                help: Some("leave one of them out"),
             }
             .into());
         }

@@ -23,6 +23,7 @@ const TAIL: &str = "\n## Exit codes\n\n\
     | any, 125, 126, 127 | `rbuild run`: the command's code; rbuild failed; the command can't be run; it is not there |\n\n\
     ## Environment\n\n\
     | variable | meaning |\n|---|---|\n\
+    | `RBUILD_CONFIG` | a file to read instead of the machine's and the user's `rbuild.toml`, when `--config` is not given ([configuration](configuration.md)) |\n\
     | `RBUILD_ROOT` | the store, when `--root` is not given |\n\
     | `RBUILD_CACHE_MAX_USED` | most that the store may take, such as `20GB`, or `unlimited`; default: a tenth of the disk, less while not a twentieth of it is free, but never less than 2 GB |\n\
     | `RBUILD_ISOLATION`, `RBUILD_IGNORE_CHOWN_ERRORS` | `--isolation`, `--ignore-chown-errors`, when they are not given; the latter is `true` or `false` |\n\

@@ -590,6 +590,7 @@ fn check_streams(options: &BuildOptions, progress: ProgressMode) -> Result<(), U
             first: "-f -",
             second: "-",
             reason: "both read stdin",
+            help: Some("put the Dockerfile into the archive, or name a directory as the context"),
         });
     }
     let to_stdout = options
@@ -601,12 +602,16 @@ fn check_streams(options: &BuildOptions, progress: ProgressMode) -> Result<(), U
             first: "--quiet",
             second: "--output",
             reason: "both write to stdout",
+            help: Some(
+                "give the output a file (`dest=FILE`), or have the id written to one with `--iidfile`",
+            ),
         }),
         0 | 1 => Ok(()),
         _ => Err(UsageError::Conflict {
             first: "--output",
             second: "--output",
             reason: "both write to stdout",
+            help: Some("give one of them a file: `dest=FILE`"),
         }),
     }
 }

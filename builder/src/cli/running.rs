@@ -82,6 +82,7 @@ impl RunArgs {
                 first: "--publish",
                 second: "--network",
                 reason: "don't go together: only a private network has ports to lead into",
+                help: None,
             });
         }
         let environment = self

@@ -3,10 +3,63 @@
 
 use std::ffi::{OsStr, OsString};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command};
+use rbuild_frontend::suggest;
+
+use super::error::UsageError;
 
 /// Global flags that take a value: their value is no verb.
-const GLOBAL_WITH_VALUE: &[&str] = &["--root", "--log-level"];
+const GLOBAL_WITH_VALUE: &[&str] = &["--root", "--config", "--log-level"];
+
+/// What is wrong with a command line, where clap's own words would be about its grammar.
+pub(super) fn explain(error: &clap::Error, typed: &[OsString]) -> Option<UsageError> {
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    let first = first_word_after_globals(typed);
+    let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument if said(ContextKind::InvalidArg) == "<CONTEXT>" => {
+            Some(UsageError::NoContext {
+                typed: std::iter::once("rbuild")
+                    .chain(typed.iter().skip(1).map(AsRef::as_ref))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            })
+        }
+        ErrorKind::UnknownArgument => {
+            let word = said(ContextKind::InvalidArg);
+            if word.starts_with('-') && word != "-" {
+                return None;
+            }
+            let first = typed.get(first?)?;
+            let command = super::command();
+            let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+            if verbs.contains(&first.as_ref()) && first != "build" {
+                return None;
+            }
+            Some(match suggest::closest(first, verbs) {
+                Some(meant) if meant != first => UsageError::Verb {
+                    word: first.clone().into_owned(),
+                    meant: meant.to_owned(),
+                },
+                _ => UsageError::TooMany { word },
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Puts words behind the verb of a normal form.
+pub(super) fn with_words(words: Vec<OsString>, more: Vec<OsString>) -> Vec<OsString> {
+    let verb = first_word_after_globals(&words).map_or(words.len(), |index| index + 1);
+    let mut words = words;
+    words.splice(verb..verb, more);
+    words
+}
 
 /// Normal form of a command line; `typed[0]` is the program.
 pub(crate) fn normalise(command: &Command, typed: Vec<OsString>) -> Vec<OsString> {

@@ -39,7 +39,10 @@ pub(crate) fn read_local(options: &BuildOptions) -> Result<Option<LocalDockerfil
         return Ok(None);
     };
     if !context.is_dir() {
-        return Err(ContextError::NotADirectory { path: context });
+        return Err(ContextError::NotADirectory {
+            name: String::new(),
+            path: context,
+        });
     }
     if options.context_subdirectory.is_some() {
         return Err(ContextError::NoSubdirectory {
@@ -234,11 +237,27 @@ pub(super) fn beneath(
     })
 }
 
-/// The ignore file of a directory: the Dockerfile's own, else the one at the root; never both.
+/// The ignore patterns of a directory.
 pub(super) fn read_ignore_file(
     root: &Path,
     dockerfile: Option<&Path>,
 ) -> Result<IgnoreMatcher, ContextError> {
+    let Some((path, file)) = find_ignore_file(root, dockerfile)? else {
+        return Ok(IgnoreMatcher::default());
+    };
+    file.matcher()
+        .map_err(|source| ContextError::IgnorePattern {
+            path,
+            line: file.first_invalid().unwrap_or(1),
+            source,
+        })
+}
+
+/// The ignore file of a directory: the Dockerfile's own, else the one at the root; never both.
+pub(super) fn find_ignore_file(
+    root: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Option<(PathBuf, IgnoreFile)>, ContextError> {
     let own = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -256,11 +275,9 @@ pub(super) fn read_ignore_file(
             path: path.clone(),
             source,
         })?;
-        return file
-            .matcher()
-            .map_err(|source| ContextError::IgnorePattern { path, source });
+        return Ok(Some((path, file)));
     }
-    Ok(IgnoreMatcher::default())
+    Ok(None)
 }
 
 pub(super) fn read_text(path: &Path) -> Result<Vec<u8>, ContextError> {

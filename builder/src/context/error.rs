@@ -14,8 +14,10 @@ use crate::tree::TreeError;
 #[non_exhaustive]
 pub enum ContextError {
     /// The context is missing or no directory.
-    #[error("the build context `{path}` is {}", if path.exists() { "not a directory" } else { "not there" })]
+    #[error("the build context {} is {}", named(.name, .path), if path.exists() { "not a directory" } else { "not there" })]
     NotADirectory {
+        /// Of a named context; empty for the main one.
+        name: String,
         /// As given.
         path: PathBuf,
     },
@@ -77,10 +79,12 @@ pub enum ContextError {
         source: IgnoreFileError,
     },
     /// A pattern in the ignore file is none.
-    #[error("cannot use the ignore file `{path}`")]
+    #[error("cannot use line {line} of the ignore file `{path}`")]
     IgnorePattern {
         /// Which.
         path: PathBuf,
+        /// From 1.
+        line: usize,
         /// The cause.
         #[source]
         source: PatternError,
@@ -146,6 +150,9 @@ impl ContextError {
     pub fn help(&self) -> Option<String> {
         let words = match self {
             Self::NoDockerfile { .. } => "name it with `-f PATH`; the context is the last argument",
+            Self::NotADirectory { name, .. } if !name.is_empty() => {
+                "a path is meant as seen from where rbuild is called: `--build-context NAME=PATH`"
+            }
             Self::NotADirectory { .. } => {
                 "the last argument is the directory that COPY reads from, often `.`"
             }
@@ -169,6 +176,15 @@ impl ContextError {
             _ => return None,
         };
         Some(words.to_owned())
+    }
+}
+
+fn named(name: &str, path: &std::path::Path) -> String {
+    let path = path.display();
+    if name.is_empty() {
+        format!("`{path}`")
+    } else {
+        format!("`{name}` (`{path}`)")
     }
 }
 

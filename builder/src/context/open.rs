@@ -121,7 +121,10 @@ async fn arrive(workspace: &Arc<Workspace>) -> Result<Arrived, ContextError> {
     let options = &workspace.options;
     if let Some(path) = dockerfile::local_context(options) {
         if !path.is_dir() {
-            return Err(ContextError::NotADirectory { path });
+            return Err(ContextError::NotADirectory {
+                name: String::new(),
+                path,
+            });
         }
         let main = Main::Directory {
             path,

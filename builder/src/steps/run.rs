@@ -15,6 +15,7 @@ use crate::build::network::LentNetwork;
 use crate::build::{self, Workspace, hosts, resolver};
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
+use crate::postmortem::{self, Failed, Tail};
 use crate::solve::Made;
 
 /// Size of `/dev/shm` when none is asked for: Docker's default.
@@ -55,7 +56,8 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         caches,
         network,
     } = prepared;
-    let (stdio, readers) = output_pipes(&workspace, step)?;
+    let tail = Tail::default();
+    let (stdio, readers) = output_pipes(&workspace, step, &tail)?;
     let handle = match network.as_ref().and_then(LentNetwork::get) {
         Some(network) => workspace.spawner.run_in_network(request, stdio, network),
         None => workspace.spawner.run(request, stdio),
@@ -77,8 +79,10 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
     }
     let outcome =
         outcome.map_err(|_| StepError::Internal("the thread that waits for a command died"))?;
-    let platform = &job.solver.graph.steps[job.index.0].platform;
-    let outcome = outcome.map_err(|error| StepError::Job(explain_foreign(error, platform)))?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(workspace.blocking(move || not_started(&job, error)).await),
+    };
     drop((caches, network));
     if let Some(recorder) = &workspace.recorder {
         recorder.note_usage(step, &outcome);
@@ -93,7 +97,10 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
                 peak: outcome.memory.and_then(|memory| memory.peak),
             });
         }
-        status => return Err(StepError::Command { status }),
+        status => {
+            let failed = move || failed(&job, status, &tail);
+            return Err(workspace.blocking(failed).await);
+        }
     }
     let Some(sealed) = outcome.layer else {
         return Err(StepError::Internal("the runner returned no layer"));
@@ -106,6 +113,41 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         layer,
         inputs: None,
     })
+}
+
+/// What ended a command, and the way out where its words or its program tell.
+fn failed(job: &StepJob, status: CommandStatus, tail: &Tail) -> StepError {
+    let Operation::Run(run) = job.operation() else {
+        return StepError::Internal("not a RUN step");
+    };
+    let workspace = &job.solver.workspace;
+    let failed = Failed {
+        status,
+        output: &tail.bytes(),
+        script: run.argv.last().map_or("", String::as_str),
+        working_directory: &run.working_directory,
+        is_offline: run.network == Network::None,
+        resolv_conf: &workspace.resolv_conf,
+    };
+    StepError::Command {
+        status,
+        advice: failed.advice(&files_of(job)),
+    }
+}
+
+/// The same of a command that never ran.
+fn not_started(job: &StepJob, error: JobError) -> StepError {
+    let platform = &job.solver.graph.steps[job.index.0].platform;
+    let error = explain_foreign(error, platform);
+    let advice = postmortem::of_program(&error, &files_of(job));
+    StepError::Job(match advice {
+        Some(advice) => error.with_help(advice),
+        None => error,
+    })
+}
+
+fn files_of(job: &StepJob) -> postmortem::Files {
+    postmortem::Files::new(&job.parent.snapshot_paths(&job.solver.workspace.store))
 }
 
 /// A job that is ready to go, and what must stay alive while it runs.
@@ -250,6 +292,7 @@ type Reader = tokio::task::JoinHandle<()>;
 fn output_pipes(
     workspace: &Arc<Workspace>,
     step: StepId,
+    tail: &Tail,
 ) -> Result<(Stdio, [Reader; 2]), StepError> {
     let pipe =
         || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(StepError::Pipe);
@@ -262,8 +305,8 @@ fn output_pipes(
     )
     .map_err(StepError::Pipe)?;
     let readers = [
-        reader(workspace, step, Stream::Stdout, stdout_read),
-        reader(workspace, step, Stream::Stderr, stderr_read),
+        reader(workspace, (step, Stream::Stdout), stdout_read, tail),
+        reader(workspace, (step, Stream::Stderr), stderr_read, tail),
     ];
     Ok((
         Stdio {
@@ -275,12 +318,18 @@ fn output_pipes(
     ))
 }
 
-fn reader(workspace: &Arc<Workspace>, step: StepId, stream: Stream, from: OwnedFd) -> Reader {
-    let events = workspace.events.clone();
+fn reader(
+    workspace: &Arc<Workspace>,
+    (step, stream): (StepId, Stream),
+    from: OwnedFd,
+    tail: &Tail,
+) -> Reader {
+    let (events, tail) = (workspace.events.clone(), tail.clone());
     workspace.tasks.spawn_blocking(move || {
         let mut from = std::fs::File::from(from);
         let mut buffer = vec![0; OUTPUT_BUFFER];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
+            tail.push(&buffer[..count]);
             events(Event::Output {
                 step,
                 stream,

@@ -64,6 +64,28 @@ pub(crate) fn print_facts(facts: &BTreeMap<&'static str, String>) {
     write_stdout(&facts.iter().map(line).collect::<Vec<_>>().concat());
 }
 
+/// The configuration: which files there are, what they set, and where.
+pub(crate) fn print_settings(files: &[(std::path::PathBuf, bool)], settings: &[[String; 3]]) {
+    let mut text = "\nconfiguration\n".to_owned();
+    for (path, is_there) in files {
+        let mark = if *is_there { "yes" } else { "no " };
+        text.extend(["  ", mark, " ", &path.display().to_string(), "\n"]);
+    }
+    let width = |column: usize| {
+        settings
+            .iter()
+            .map(|row| row[column].len())
+            .max()
+            .unwrap_or(0)
+    };
+    let (keys, values) = (width(0), width(1).min(40));
+    let line = |[key, value, origin]: &[String; 3]| {
+        format!("  {key:<keys$}  {value:<values$}  {origin}\n")
+    };
+    text.extend(settings.iter().map(line));
+    write_stdout(&text);
+}
+
 /// `rbuild info`: what can be had, what can't and why, and what to do.
 pub(crate) fn print_survey(survey: &Survey) {
     write_stdout(&survey_text(survey));

@@ -12,6 +12,7 @@ mod caching;
 mod contexts;
 mod copying;
 mod defaults;
+mod errors;
 mod explain;
 mod failing;
 mod fsck;

@@ -324,11 +324,11 @@ fn working_directories_are_made_where_links_lead() {
     assert_eq!(stat("inside/one").mode() & 0o7777, 0o755);
     assert!(matches!(
         make("/file/x", ""),
-        Err(CopyError::NotADirectory { .. })
+        Err(CopyError::NoWorkingDirectory { .. })
     ));
     assert!(matches!(
         make("/file", ""),
-        Err(CopyError::NotADirectory { .. })
+        Err(CopyError::NoWorkingDirectory { .. })
     ));
 }
 

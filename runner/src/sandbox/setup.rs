@@ -230,6 +230,7 @@ impl Setup<'_> {
                 format!("cannot run as user `{text}`"),
             )
             .caused_by(&error)
+            .with_help("make it in an earlier step (`RUN useradd …`, or `adduser` on Alpine), or give a number such as `USER 1000`")
         })?;
         Ok(())
     }

@@ -237,6 +237,16 @@ fn a_users_store_is_checked_and_mended_by_that_user() {
     assert_eq!(code, Some(0), "{text}");
     by_user.ok(OWNERS);
     assert_eq!(fsck(&["fsck"]).0, Some(0));
+    // Directories of other ids, and without a right to write, are moved and removed all the same.
+    let (code, text) = fsck(&["cache", "rm", "/c"]);
+    assert_eq!(code, Some(0), "{text}");
+    by_user.ok(&OWNERS.replace("echo cached", "echo again"));
+    let (code, text) = fsck(&["prune", "--all", "--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    for directory in ["snapshots", "mounts", "work"] {
+        let left = fs::read_dir(store.join(directory)).unwrap().count();
+        assert_eq!(left, 0, "{directory}: {text}");
+    }
 }
 
 #[test]

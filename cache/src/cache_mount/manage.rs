@@ -134,7 +134,8 @@ impl Store {
         inner.db.write(|tables| {
             for mount in &mounts {
                 let path = inner.mounts.join(&mount.directory);
-                match std::fs::rename(&path, grave.join(&mount.directory)) {
+                let moved = (inner.remover).move_tree(&path, &grave.join(&mount.directory));
+                match moved {
                     Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                         return Err(MountRemoveError::Remove { path, source });
                     }

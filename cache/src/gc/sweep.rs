@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::DirEntry;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::plan::{Facts, Plan, plan};
@@ -14,7 +15,7 @@ use crate::digest::to_hex;
 use crate::failpoint::reach;
 use crate::lease::{Lease, read_holds};
 use crate::lock::{LockFile, StandingLock};
-use crate::remove::Counted;
+use crate::remove::{Counted, RemoveTree};
 use crate::store::{DATABASE, Store, StoreInner, now};
 
 /// Times that rows are tried to be deleted again once files have made room for it.
@@ -34,7 +35,7 @@ impl Store {
             let grave = Grave::open(self)?;
             let swept = self.sweep(options, &grave, order);
             reach("prune-swept");
-            grave.empty(self.inner.remover.as_ref());
+            grave.empty();
             match swept {
                 // Nothing could be written before the files were gone.
                 Err(GcError::Db(error)) if error.is_full() && tries < TRIES => {
@@ -428,6 +429,8 @@ struct Grave {
     /// lock file stands for.
     lease: Option<(Lease, PathBuf)>,
     work: PathBuf,
+    /// Moves directories that the store's owner may not write to.
+    remover: Arc<dyn RemoveTree>,
     prefix: String,
     taken: std::cell::RefCell<Vec<PathBuf>>,
     noted: std::cell::RefCell<Pruned>,
@@ -447,6 +450,7 @@ impl Grave {
         Ok(Self {
             lease: directory.map(|directory| (lease, directory)),
             work: store.inner.work.clone(),
+            remover: Arc::clone(&store.inner.remover),
             prefix: to_hex(&name),
             taken: std::cell::RefCell::default(),
             noted: std::cell::RefCell::default(),
@@ -463,7 +467,7 @@ impl Grave {
 
     fn take_tree(&self, path: &Path) -> Result<(), GcError> {
         let place = self.place();
-        match std::fs::rename(path, &place) {
+        match self.remover.move_tree(path, &place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(GcError::Remove {
                 path: path.to_owned(),
@@ -504,13 +508,13 @@ impl Grave {
     }
 
     /// Removes the trees. What can't be removed lies in `work/`, and is tried again when the store is opened next.
-    fn empty(&self, remover: &dyn crate::remove::RemoveTree) {
+    fn empty(&self) {
         let taken = match &self.lease {
             Some((_, directory)) => vec![directory.clone()],
             None => self.taken.borrow().clone(),
         };
         for path in &taken {
-            if let Err(error) = remover.remove_tree(path) {
+            if let Err(error) = self.remover.remove_tree(path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove what was pruned; it is out of the store");
             }
         }

@@ -46,6 +46,8 @@ pub(super) fn prove(place: &Place, random: &mut Random, rounds: usize) -> Result
         // The clock goes back, the file changes when it shows that time again.
         fs::write(&file, random.bytes(512))?;
         mounted.unmount()?;
+        // A device that still lets go has the file's old blocks, and the next mount would take it.
+        disk::wait_for_loop_devices(&image)?;
         give_time(&image, &before)?;
         let is_set_back = round % 2 == 0;
         if is_set_back {

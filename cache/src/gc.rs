@@ -20,6 +20,7 @@
 )]
 
 mod budget;
+mod grave;
 mod order;
 mod plan;
 mod report;

@@ -2,20 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::DirEntry;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use super::grave::Grave;
 use super::plan::{Facts, Plan, plan};
 use super::{GcError, Holds, PruneOptions, Pruned};
 use crate::cache_mount::mount_lock_name;
 use crate::db::{Inventory, Tables};
-use crate::digest::to_hex;
 use crate::failpoint::reach;
-use crate::lease::{Lease, read_holds};
+use crate::lease::read_holds;
 use crate::lock::{LockFile, StandingLock};
-use crate::remove::{Counted, RemoveTree};
+use crate::remove::Counted;
 use crate::store::{DATABASE, Store, StoreInner, now};
 
 /// Times that rows are tried to be deleted again once files have made room for it.
@@ -419,104 +417,6 @@ impl StoreInner {
     fn empty_log(&self) {
         if let Err(error) = self.db.make_durable() {
             tracing::debug!(%error, "the database's log stays as large as it is");
-        }
-    }
-}
-
-/// Where things go that are out of view but not removed yet.
-struct Grave {
-    /// None where the disk is too full for another directory: things then lie in `work/` itself, under names that no
-    /// lock file stands for.
-    lease: Option<(Lease, PathBuf)>,
-    work: PathBuf,
-    /// Moves directories that the store's owner may not write to.
-    remover: Arc<dyn RemoveTree>,
-    prefix: String,
-    taken: std::cell::RefCell<Vec<PathBuf>>,
-    noted: std::cell::RefCell<Pruned>,
-}
-
-impl Grave {
-    fn open(store: &Store) -> Result<Self, GcError> {
-        let lease = store.lease().map_err(Box::new)?;
-        let directory = match lease.scratch("pruned") {
-            Ok(directory) => Some(directory),
-            Err(error) if error.is_full() => None,
-            Err(error) => return Err(error.into()),
-        };
-        let mut name = [0_u8; 12];
-        rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())
-            .map_err(|source| Box::new(crate::store::StoreError::Random { source }))?;
-        Ok(Self {
-            lease: directory.map(|directory| (lease, directory)),
-            work: store.inner.work.clone(),
-            remover: Arc::clone(&store.inner.remover),
-            prefix: to_hex(&name),
-            taken: std::cell::RefCell::default(),
-            noted: std::cell::RefCell::default(),
-        })
-    }
-
-    fn place(&self) -> PathBuf {
-        let number = self.taken.borrow().len();
-        match &self.lease {
-            Some((_, directory)) => directory.join(number.to_string()),
-            None => self.work.join(format!("{}-{number}", self.prefix)),
-        }
-    }
-
-    fn take_tree(&self, path: &Path) -> Result<(), GcError> {
-        let place = self.place();
-        match self.remover.move_tree(path, &place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(GcError::Remove {
-                path: path.to_owned(),
-                source,
-            }),
-            Ok(()) => {
-                self.taken.borrow_mut().push(place);
-                Ok(())
-            }
-        }
-    }
-
-    /// Without a directory of its own: a single file is gone at once or not at all.
-    fn take_file(&self, path: &Path) -> Result<(), GcError> {
-        if self.lease.is_some() {
-            return self.take_tree(path);
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|source| GcError::Remove {
-                path: path.to_owned(),
-                source,
-            }),
-        }
-    }
-
-    /// Remembers what the plan was, for when its rows can't be deleted yet.
-    fn note(&self, plan: &Plan) {
-        *self.noted.borrow_mut() = Pruned {
-            items: plan.items.clone(),
-            freed: 0,
-        };
-    }
-
-    fn taken_so_far(self, mut before: Pruned) -> Pruned {
-        before.items.extend(self.noted.into_inner().items);
-        before
-    }
-
-    /// Removes the trees. What can't be removed lies in `work/`, and is tried again when the store is opened next.
-    fn empty(&self) {
-        let taken = match &self.lease {
-            Some((_, directory)) => vec![directory.clone()],
-            None => self.taken.borrow().clone(),
-        };
-        for path in &taken {
-            if let Err(error) = self.remover.remove_tree(path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove what was pruned; it is out of the store");
-            }
         }
     }
 }

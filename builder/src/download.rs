@@ -24,6 +24,7 @@ use crate::error::StepError;
 use crate::fetch::{self, Fetched, Record};
 use crate::git::redacted;
 use crate::keys::InputKey;
+use crate::registry::{self, SettingsError};
 
 /// How long a server may say nothing.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -60,6 +61,9 @@ pub enum DownloadError {
         #[source]
         source: reqwest::Error,
     },
+    /// A file of `--ca-cert` is none.
+    #[error(transparent)]
+    Authority(SettingsError),
     /// The server said no.
     #[error("cannot download `{url}`: the server answered {status}")]
     Status {
@@ -277,7 +281,10 @@ async fn ask(
     let client = reqwest::Client::builder()
         .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(IDLE_TIMEOUT)
+        .read_timeout(IDLE_TIMEOUT);
+    let authorities = workspace.options.registries.authorities();
+    let client = registry::trust_also(client, authorities)
+        .map_err(DownloadError::Authority)?
         .build()
         .map_err(failed)?;
     let mut request = client.get(url).headers(authorization(workspace, url)?);

@@ -269,6 +269,17 @@ pub enum StepError {
         /// Which.
         id: String,
     },
+    /// An ssh agent or key that was given can't be used.
+    #[error("cannot forward the ssh agent `{id}`: {action}")]
+    SshForward {
+        /// Which.
+        id: String,
+        /// What went wrong.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A layer in the store does not hold what was recorded of it.
     #[error("a layer in the store is damaged: it does not hold what was recorded of it")]
     DamagedSnapshot,
@@ -342,7 +353,7 @@ impl StepError {
             Self::SecretMissing { id } => {
                 Some(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"))
             }
-            Self::SshMissing { id } => Some(format!("give it with `--ssh {id}=SOCKET`")),
+            Self::SshMissing { id } => Some(format!("give it with `--ssh {id}=SOCKET`, or `--ssh {id}=KEYFILE`")),
             Self::Ignored { path, .. } => Some(format!(
                 "add a line `!{}` to the ignore file, or copy something else",
                 path.trim_start_matches('/')

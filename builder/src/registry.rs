@@ -37,11 +37,11 @@ use tokio::sync::OnceCell;
 
 use self::auth::Access;
 pub use self::error::RegistryError;
-pub(crate) use self::host::is_loopback;
 use self::host::{Host, Repository};
+pub(crate) use self::host::{is_loopback, trust_also};
 pub use self::secret::Secret;
 pub use self::settings::{
-    Decision, LoggedIn, RegistryFlags, RegistrySettings, SettingsError, registry_name,
+    Authority, Decision, LoggedIn, RegistryFlags, RegistrySettings, SettingsError, registry_name,
 };
 pub use self::upload::{BlobUpload, OnBytes, Uploaded};
 use crate::blocking;

@@ -1,11 +1,13 @@
 //! The work of single steps: jobs for the runner, made from planned steps.
 
+mod authorities;
 mod cache_mounts;
 mod copy;
 mod files;
 mod mounts;
 mod run;
 mod seal;
+mod ssh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -161,6 +161,8 @@ fn help_of_a_build() {
           --tls-verify[=<true|false>]  Insist on valid certificates, or with =false do without and take
                                        plain HTTP
           --cert-dir <DIR>             Certificates: *.crt of authorities, *.cert and *.key of our own
+          --ca-cert <FILE>             Trust the authorities in this file (PEM) too: here, and in RUN
+                                       steps
 
     Sandbox:
           --network <MODE>             Network of RUN steps: default (a private one), host or none

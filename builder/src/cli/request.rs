@@ -411,6 +411,7 @@ pub(crate) fn registries(
         authfile: args.authfile.clone(),
         verifies_tls,
         certificates: args.cert_dir.clone(),
+        authorities: args.authorities()?,
     };
     Ok(RegistrySettings::of_machine(variables, flags))
 }

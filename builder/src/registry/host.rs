@@ -9,7 +9,7 @@ use reqwest::redirect::Policy;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::auth::TokenCache;
-use super::settings::{CertificateFiles, RegistrySettings, SettingsError, Source};
+use super::settings::{Authority, CertificateFiles, RegistrySettings, SettingsError, Source};
 use super::{ClientOptions, RegistryClient, RegistryError};
 use crate::blocking;
 
@@ -83,6 +83,7 @@ struct Trust<'a> {
     is_proxied: bool,
     takes_any_certificate: bool,
     files: Option<&'a CertificateFiles>,
+    authorities: &'a [Authority],
 }
 
 impl RegistryClient {
@@ -111,6 +112,7 @@ impl RegistryClient {
             is_proxied: !is_local,
             takes_any_certificate: is_lenient,
             files: files.as_ref(),
+            authorities: self.shared.settings.authorities(),
         };
         if !is_lenient {
             let client = if is_local || files.is_some() {
@@ -146,6 +148,7 @@ impl RegistryClient {
     async fn usual_client(&self) -> Result<reqwest::Client, RegistryError> {
         let trust = Trust {
             is_proxied: true,
+            authorities: self.shared.settings.authorities(),
             ..Trust::default()
         };
         let made = self
@@ -173,6 +176,7 @@ impl RegistryClient {
                 is_proxied: false,
                 takes_any_certificate: files.is_none() && !self.shared.settings.insists_on_tls(),
                 files: files.as_ref(),
+                authorities: self.shared.settings.authorities(),
             };
             return http_client(&self.shared.options, trust);
         }
@@ -184,6 +188,7 @@ impl RegistryClient {
                     is_proxied: true,
                     takes_any_certificate: false,
                     files: files.as_ref(),
+                    authorities: self.shared.settings.authorities(),
                 };
                 http_client(&self.shared.options, trust)
             }
@@ -216,6 +221,7 @@ fn http_client(
     if !trust.is_proxied {
         builder = builder.no_proxy();
     }
+    builder = trust_also(builder, trust.authorities)?;
     if let Some(files) = trust.files {
         let unusable = |path: &std::path::Path| {
             let path = path.to_owned();
@@ -224,25 +230,47 @@ fn http_client(
                 reason: cause_of(&error),
             }
         };
-        let mut authorities = Vec::new();
-        for (path, pem) in &files.authorities {
-            let found = reqwest::Certificate::from_pem_bundle(pem).map_err(unusable(path))?;
-            if found.is_empty() {
-                return Err(SettingsError::Certificate {
-                    path: path.clone(),
-                    reason: "it holds no certificate in PEM form".to_owned(),
-                }
-                .into());
-            }
-            authorities.extend(found);
-        }
-        builder = builder.tls_certs_merge(authorities);
+        builder = builder.tls_certs_merge(parse_authorities(&files.authorities)?);
         if let Some((path, key)) = &files.client {
             let identity = reqwest::Identity::from_pem(key.pem()).map_err(unusable(path))?;
             builder = builder.identity(identity);
         }
     }
     builder.build().map_err(RegistryError::Client)
+}
+
+/// Has a client trust what `--ca-cert` names.
+pub(crate) fn trust_also(
+    builder: reqwest::ClientBuilder,
+    authorities: &[Authority],
+) -> Result<reqwest::ClientBuilder, SettingsError> {
+    if authorities.is_empty() {
+        return Ok(builder);
+    }
+    let files: Vec<_> = authorities
+        .iter()
+        .map(|authority| (authority.path.clone(), authority.pem.clone()))
+        .collect();
+    Ok(builder.tls_certs_merge(parse_authorities(&files)?))
+}
+
+fn parse_authorities(
+    files: &[(std::path::PathBuf, Vec<u8>)],
+) -> Result<Vec<reqwest::Certificate>, SettingsError> {
+    let mut authorities = Vec::new();
+    for (path, pem) in files {
+        let unusable = |reason: String| SettingsError::Certificate {
+            path: path.clone(),
+            reason,
+        };
+        let found = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|error| unusable(cause_of(&error)))?;
+        if found.is_empty() {
+            return Err(unusable("it holds no certificate in PEM form".to_owned()));
+        }
+        authorities.extend(found);
+    }
+    Ok(authorities)
 }
 
 /// The innermost words of an error.

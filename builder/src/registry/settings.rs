@@ -28,6 +28,7 @@ use std::sync::{Arc, OnceLock};
 use rbuild_frontend::reference::Reference;
 
 use self::auth_file::of_user;
+pub use self::certificates::Authority;
 pub(crate) use self::certificates::CertificateFiles;
 use self::conf::Conf;
 pub(crate) use self::conf::{Route, Source};
@@ -48,6 +49,8 @@ pub struct RegistryFlags {
     pub verifies_tls: Option<bool>,
     /// `--cert-dir`
     pub certificates: Option<PathBuf>,
+    /// `--ca-cert`
+    pub authorities: Vec<Authority>,
 }
 
 /// The registry configuration of this machine and this call. Cheap to clone; clones share what was read.
@@ -324,6 +327,11 @@ impl RegistrySettings {
             }
         }
         Ok(None)
+    }
+
+    /// Authorities that are trusted everywhere, beside the machine's.
+    pub fn authorities(&self) -> &[Authority] {
+        &self.shared.flags.authorities
     }
 
     /// The directory with a registry's certificates, if there is one. Blocks.

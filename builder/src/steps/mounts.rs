@@ -4,7 +4,7 @@ use rbuild_frontend::graph::{Input, Mount, MountKind, Run};
 use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMount, SandboxMountKind};
 
 use super::copy::Origin;
-use super::{StepJob, cache_mounts, copy};
+use super::{StepJob, cache_mounts, copy, ssh};
 use crate::error::StepError;
 use crate::select::Selected;
 use crate::solve::Reading;
@@ -20,6 +20,8 @@ pub(super) struct PreparedMounts {
     pub(super) environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Held while the command runs.
     pub(super) caches: cache_mounts::CacheMounts,
+    /// Forwarded while the command runs.
+    pub(super) agents: Vec<ssh::Forwarded>,
 }
 
 /// Prepares all mounts of a step.
@@ -87,8 +89,19 @@ fn one(
                 }))
         }
         MountKind::Ssh {
-            id, is_required, ..
-        } => ssh(job, run, mount, id, *is_required, prepared),
+            id,
+            is_required,
+            uid,
+            gid,
+            mode,
+        } => {
+            let owner = ssh::Owner {
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            };
+            ssh(job, run, mount, (id, *is_required), owner, prepared)
+        }
     }
 }
 
@@ -96,19 +109,18 @@ fn ssh(
     job: &StepJob,
     run: &Run,
     mount: &Mount,
-    id: &str,
-    is_required: bool,
+    (id, is_required): (&str, bool),
+    owner: ssh::Owner,
     prepared: &mut PreparedMounts,
 ) -> Result<Option<SandboxMountKind>, StepError> {
-    let Some(socket) = job.solver.workspace.options.ssh.get(id) else {
+    let workspace = &job.solver.workspace;
+    let Some(given) = workspace.options.ssh.get(id) else {
         if is_required {
             return Err(StepError::SshMissing { id: id.to_owned() });
         }
         return Ok(None);
     };
-    let (Some(root), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return Err(StepError::SshMissing { id: id.to_owned() });
-    };
+    let forwarded = ssh::Forwarded::begin(workspace, id, given, owner)?;
     let is_known = run.environment.iter().any(|(name, _)| name == SSH_VARIABLE)
         || prepared
             .environment
@@ -119,11 +131,13 @@ fn ssh(
             .environment
             .push((SSH_VARIABLE.into(), mount.target.clone().into_bytes()));
     }
-    Ok(Some(SandboxMountKind::Directory {
-        root: root.to_owned(),
-        source: std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec(),
+    let kind = SandboxMountKind::Directory {
+        root: forwarded.directory.clone(),
+        source: ssh::NAME.into(),
         access: Access::Shared,
-    }))
+    };
+    prepared.agents.push(forwarded);
+    Ok(Some(kind))
 }
 
 fn bind(

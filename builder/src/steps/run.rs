@@ -10,7 +10,7 @@ use rbuild_runner::job::{CommandStatus, Confinement, OverlaySpec, ProvidedFile, 
 use rbuild_runner::{JobError, JobErrorKind, Stdio};
 
 use super::cache_mounts::CacheMounts;
-use super::{StepJob, mounts, seal};
+use super::{StepJob, authorities, mounts, seal, ssh};
 use crate::build::network::LentNetwork;
 use crate::build::{self, Workspace, hosts, resolver};
 use crate::error::StepError;
@@ -54,6 +54,7 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         request,
         scratch,
         caches,
+        agents,
         network,
     } = prepared;
     let tail = Tail::default();
@@ -84,6 +85,10 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         Err(error) => return Err(workspace.blocking(move || not_started(&job, error)).await),
     };
     drop((caches, network));
+    if !agents.is_empty() {
+        // Agents for keys are told to forget them, and waited for.
+        workspace.blocking(move || drop(agents)).await;
+    }
     if let Some(recorder) = &workspace.recorder {
         recorder.note_usage(step, &outcome);
     }
@@ -155,6 +160,7 @@ struct Prepared {
     request: RunJob,
     scratch: std::path::PathBuf,
     caches: CacheMounts,
+    agents: Vec<ssh::Forwarded>,
     /// Given back when the command has ended.
     network: Option<LentNetwork>,
 }
@@ -189,6 +195,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         }
     }
     environment.extend(mounts.environment);
+    authorities::add_variables(workspace.options.registries.authorities(), &mut environment);
     let options = &workspace.options;
     let request = RunJob {
         root: OverlaySpec {
@@ -228,6 +235,7 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         request,
         scratch,
         caches: mounts.caches,
+        agents: mounts.agents,
         network,
     })
 }
@@ -276,6 +284,9 @@ fn provided_files(
         file("/etc/hosts", hosts, 0o644),
         file("/etc/resolv.conf", resolv_conf, 0o644),
     ];
+    files.extend(authorities::file(
+        workspace.options.registries.authorities(),
+    ));
     for script in &run.scripts {
         files.push(file(
             &format!("/dev/pipes/{}", script.name),

@@ -130,6 +130,12 @@ fn a_registry_with_a_login_and_a_certificate_of_its_own() {
         &name,
     ]);
     assert!(done, "with a directory by flag: {log}");
+    let pull = ["pull", "--tls-verify=true", "--creds", &credentials];
+    let (done, log) = home.elsewhere(&[&pull[..], &[&name]].concat());
+    assert!(!done, "without the authority: {log}");
+    let ca = ca.to_str().expect("UTF-8");
+    let (done, log) = home.elsewhere(&[&pull[..], &["--ca-cert", ca, &name]].concat());
+    assert!(done, "with the authority by flag: {log}");
 }
 
 #[test]

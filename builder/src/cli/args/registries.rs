@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rbuild::registry::Authority;
+
+use crate::cli::error::UsageError;
 
 /// How registries are spoken to: above what the machine's files say.
 #[derive(Args, Clone, Debug, Default)]
@@ -20,6 +23,22 @@ pub(crate) struct RegistryArgs {
     /// Certificates: *.crt of authorities, *.cert and *.key of our own
     #[arg(long, value_name = "DIR")]
     pub(crate) cert_dir: Option<PathBuf>,
+    /// Trust the authorities in this file (PEM) too: here, and in RUN steps
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Vec<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// What `--ca-cert` names, read.
+    pub(crate) fn authorities(&self) -> Result<Vec<Authority>, UsageError> {
+        let read = |path: &PathBuf| {
+            let wrong =
+                |reason: String| UsageError::value("--ca-cert", path.display().to_string(), reason);
+            let authority = Authority::read(path).map_err(|error| wrong(error.to_string()))?;
+            Ok(authority)
+        };
+        self.ca_cert.iter().map(read).collect()
+    }
 }
 
 /// `rbuild pull`

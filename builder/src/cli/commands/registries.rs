@@ -33,6 +33,7 @@ pub(super) fn login(args: &LoginArgs, variables: &Variables) -> Result<ExitCode,
         authfile: args.registries.authfile.clone(),
         verifies_tls: settings.verifies_tls(),
         certificates: args.registries.cert_dir.clone(),
+        authorities: settings.authorities().to_vec(),
     };
     let client = RegistryClient::with_settings(
         ClientOptions::default(),

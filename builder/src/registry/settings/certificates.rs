@@ -1,12 +1,48 @@
 //! Certificates for one registry: a directory with `*.crt` (authorities) and `*.cert` with `*.key` (ours).
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::SettingsError;
 
 /// A certificate file is a few KiB; a bundle of all authorities is some 300.
 const LARGEST_FILE: u64 = 4 << 20;
+
+/// A file with certificates of authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What it holds, as PEM.
+    pub pem: Vec<u8>,
+}
+
+impl Authority {
+    /// Reads a file. Blocks.
+    ///
+    /// # Errors
+    /// It can't be read, is no file of certificates, or larger than any such file.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut pem = Vec::new();
+        std::fs::File::open(path)?
+            .take(LARGEST_FILE + 1)
+            .read_to_end(&mut pem)?;
+        let has_one = pem.windows(BEGIN.len()).any(|window| window == BEGIN);
+        if !has_one || pem.len() as u64 > LARGEST_FILE {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it holds no certificate in PEM form",
+            ));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            pem,
+        })
+    }
+}
+
+/// How a certificate in PEM form begins.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What a directory holds, as PEM.
 #[derive(Clone, Debug, Default)]

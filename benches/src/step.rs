@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rbuild_runner::floor::Floor;
-use rbuild_runner::job::{Confinement, Network, OverlaySpec, RunJob};
+use rbuild_runner::job::{Confinement, Network, NetworkJob, OverlaySpec, RunJob};
 use rbuild_runner::{Spawner, Stdio};
 
 use crate::measure::{Times, settle};
@@ -27,7 +27,16 @@ pub(crate) fn sandbox(bench: &Bench, table: &mut Table) -> Result<()> {
     for (network, work, yardstick, goal) in [
         (Network::Host, "RUN true, host network", BARE, 1.5),
         (Network::None, "RUN true, no network", BARE_NET, 2.0),
+        // As in a build, the network is there before the step.
+        (Network::Private, "RUN true, private network", BARE_NET, 2.0),
     ] {
+        let private = match network {
+            Network::Private => Some(spawner.open_network(NetworkJob {
+                name: "bench-1".to_owned(),
+                ..NetworkJob::default()
+            })?),
+            Network::Host | Network::None => None,
+        };
         settle(&place)?;
         let (mut floor, mut step) = (Times::default(), Times::default());
         for number in 0..runs {
@@ -40,7 +49,11 @@ pub(crate) fn sandbox(bench: &Bench, table: &mut Table) -> Result<()> {
                 stderr: null()?,
             };
             step.take(|| {
-                let outcome = spawner.run(job, stdio)?.wait()?;
+                let handle = match &private {
+                    Some(private) => spawner.run_in_network(job, stdio, private)?,
+                    None => spawner.run(job, stdio)?,
+                };
+                let outcome = handle.wait()?;
                 outcome.layer.map(drop).ok_or_else(|| "no layer".into())
             })?;
         }

@@ -1,90 +1,74 @@
 //! The grammars of arguments: what the text behind the flags is cut into.
 //!
-//! Which instruction uses which grammar is one table, [`Grammar::of`]. Nothing is expanded and no quote is removed
+//! Which instruction uses which grammar is one table, [`read`]. Nothing is expanded and no quote is removed
 //! here; counts and meanings are checked by [`crate::instructions`].
+
+use std::borrow::Cow;
 
 use crate::ast::{Arguments, Pair, Word};
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::json::{NotStrings, parse_strings};
+use crate::keyword::Keyword;
 use crate::lines::Fragment;
+use crate::source::Span;
 
-/// How an instruction's text is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grammar {
-    /// A JSON array, else the whole text.
-    JsonOrText,
-    /// A JSON array, else words cut at blanks, quotes or not.
-    JsonOrWords,
-    /// Words cut at blanks, quotes or not.
-    Words,
-    /// The whole text.
-    Text,
-    /// `name=value` pairs, or the old `name value`.
-    Pairs,
-    /// Words in which quotes and escapes protect blanks.
-    QuotedWords,
-    /// A type word, then [`Grammar::JsonOrText`].
-    Healthcheck,
-    /// Another instruction.
-    Instruction,
-    /// Not an instruction that we know.
-    Unknown,
-}
-
-impl Grammar {
-    /// The grammar of an instruction, by its lower-case name.
-    pub(crate) fn of(keyword: &str) -> Self {
-        match keyword {
-            "run" | "cmd" | "entrypoint" | "shell" => Self::JsonOrText,
-            "add" | "copy" | "volume" => Self::JsonOrWords,
-            "from" | "expose" => Self::Words,
-            "user" | "workdir" | "stopsignal" | "maintainer" => Self::Text,
-            "env" | "label" => Self::Pairs,
-            "arg" => Self::QuotedWords,
-            "healthcheck" => Self::Healthcheck,
-            "onbuild" => Self::Instruction,
-            _ => Self::Unknown,
-        }
+/// Cuts an instruction's trimmed text. An `ONBUILD` with a trigger is the caller's job.
+pub(crate) fn read(
+    keyword: Keyword,
+    text: Fragment<'_>,
+    escape: char,
+) -> Result<Arguments<'_>, Diagnostic> {
+    if keyword == Keyword::Unknown {
+        return Ok(Arguments::Unparsed(word(text)));
     }
-
-    /// Cuts a trimmed text. [`Grammar::Instruction`] is the caller's job and gives no arguments here.
-    pub(crate) fn read(
-        self,
-        text: Fragment<'_>,
-        keyword: &str,
-        escape: char,
-    ) -> Result<Arguments, Diagnostic> {
-        match self {
-            Self::Unknown => Ok(Arguments::Unparsed(word(text))),
-            _ if text.text().is_empty() => Ok(Arguments::Words(Vec::new())),
-            Self::JsonOrText => json_or(text, |text| vec![word(text)]),
-            Self::JsonOrWords => json_or(text, |text| {
-                text.split_at_blanks().into_iter().map(word).collect()
-            }),
-            Self::Words => Ok(Arguments::Words(
-                text.split_at_blanks().into_iter().map(word).collect(),
-            )),
-            Self::Text => Ok(Arguments::Words(vec![word(text)])),
-            Self::Pairs => pairs(text, keyword, escape),
-            Self::QuotedWords => Ok(Arguments::Words(quoted_words(text, escape))),
-            Self::Healthcheck => healthcheck(text),
-            Self::Instruction => Ok(Arguments::Words(Vec::new())),
+    if text.text().is_empty() {
+        return Ok(Arguments::Words(Vec::new()));
+    }
+    match keyword {
+        // A JSON array, else the whole text.
+        Keyword::Run | Keyword::Cmd | Keyword::Entrypoint | Keyword::Shell => json_or(text, whole),
+        // A JSON array, else words cut at blanks, quotes or not.
+        Keyword::Add | Keyword::Copy | Keyword::Volume => json_or(text, words),
+        Keyword::From | Keyword::Expose => Ok(words(text)),
+        Keyword::User | Keyword::Workdir | Keyword::Stopsignal | Keyword::Maintainer => {
+            Ok(Arguments::Text(word(text)))
         }
+        // `name=value` pairs, or the old `name value`.
+        Keyword::Env | Keyword::Label => pairs(text, keyword, escape),
+        // Words in which quotes and escapes protect blanks.
+        Keyword::Arg => {
+            let words = quoted_words(text, escape).map(|(text, span)| Word {
+                text: Cow::Borrowed(text),
+                span,
+            });
+            Ok(Arguments::Words(words.collect()))
+        }
+        Keyword::Healthcheck => healthcheck(text),
+        Keyword::Onbuild | Keyword::Unknown => Ok(Arguments::Words(Vec::new())),
     }
 }
 
-fn word(text: Fragment<'_>) -> Word {
+/// A piece of the text as it is.
+pub(crate) fn word(text: Fragment<'_>) -> Word<'_> {
     Word {
-        text: text.text().to_owned(),
+        text: Cow::Borrowed(text.text()),
         span: text.span(),
     }
 }
 
+fn whole(text: Fragment<'_>) -> Arguments<'_> {
+    Arguments::Text(word(text))
+}
+
+fn words(text: Fragment<'_>) -> Arguments<'_> {
+    Arguments::Words(text.split_at_blanks().map(word).collect())
+}
+
 /// A JSON array of strings, or else what `otherwise` makes of the text.
-fn json_or(
-    text: Fragment<'_>,
-    otherwise: impl Fn(Fragment<'_>) -> Vec<Word>,
-) -> Result<Arguments, Diagnostic> {
+fn json_or<'a>(
+    text: Fragment<'a>,
+    otherwise: impl Fn(Fragment<'a>) -> Arguments<'a>,
+) -> Result<Arguments<'a>, Diagnostic> {
     match parse_strings(text.text()) {
         Ok(elements) => {
             let words = elements
@@ -96,7 +80,7 @@ fn json_or(
                 .collect();
             Ok(Arguments::Json(words))
         }
-        Err(NotStrings::NotJson) => Ok(Arguments::Words(otherwise(text))),
+        Err(NotStrings::NotJson) => Ok(otherwise(text)),
         Err(NotStrings::OtherElement(range)) => {
             let element = text.slice(range);
             let message = format!("`{}` in a JSON array is not a string", element.text());
@@ -110,29 +94,30 @@ fn json_or(
     }
 }
 
-fn healthcheck(text: Fragment<'_>) -> Result<Arguments, Diagnostic> {
-    let whole = text.text();
-    let end = whole.find(char::is_whitespace).unwrap_or(whole.len());
+/// A type word, then a JSON array or the whole text.
+fn healthcheck(text: Fragment<'_>) -> Result<Arguments<'_>, Diagnostic> {
+    let all = text.text();
+    let end = all.find(char::is_whitespace).unwrap_or(all.len());
     let kind = word(text.slice(0..end));
     let command = text.from(end).trim();
     if command.text().is_empty() {
         return Ok(Arguments::Words(vec![kind]));
     }
-    Ok(match json_or(command, |text| vec![word(text)])? {
+    Ok(match json_or(command, whole)? {
         Arguments::Json(words) => Arguments::Json([vec![kind], words].concat()),
-        Arguments::Words(words) => Arguments::Words([vec![kind], words].concat()),
+        Arguments::Text(text) => Arguments::Words(vec![kind, text]),
         other => other,
     })
 }
 
-fn pairs(text: Fragment<'_>, keyword: &str, escape: char) -> Result<Arguments, Diagnostic> {
-    let keyword = keyword.to_uppercase();
-    let words = quoted_words(text, escape);
-    let Some(first) = words.first() else {
+fn pairs(text: Fragment<'_>, keyword: Keyword, escape: char) -> Result<Arguments<'_>, Diagnostic> {
+    let mut words = quoted_words(text, escape).peekable();
+    let Some((first, _)) = words.peek() else {
         return Ok(Arguments::Words(Vec::new()));
     };
-    if !first.text.contains('=') {
+    if !first.bytes().any(|byte| byte == b'=') {
         let Some((name, value)) = text.split_once_at_blanks() else {
+            let keyword = keyword.name();
             let message = format!("{keyword} needs a name and a value");
             return Err(error("missing-value", text, message)
                 .with_label("only a name")
@@ -144,79 +129,75 @@ fn pairs(text: Fragment<'_>, keyword: &str, escape: char) -> Result<Arguments, D
             is_legacy: true,
         }]));
     }
-    let mut pairs = Vec::with_capacity(words.len());
-    for Word { text, span } in words {
-        let Some(equals) = text.find('=') else {
-            let message = format!("`{text}` has no `=`");
-            return Err(
-                Diagnostic::error("missing-value", Phase::Parse, span, message)
-                    .with_label("not a pair")
-                    .with_help("write every pair as name=value; quote a value that holds blanks"),
-            );
+    let mut pairs = Vec::new();
+    for (text, span) in words {
+        let Some(equals) = text.bytes().position(|byte| byte == b'=') else {
+            return Err(no_equals(text, span));
         };
         // Both parts point at the whole pair: escapes that were dropped make offsets in the word unreliable.
-        let name = Word {
-            text: text[..equals].to_owned(),
-            span,
-        };
-        let value = Word {
-            text: text[equals + 1..].to_owned(),
+        let word = |text| Word {
+            text: Cow::Borrowed(text),
             span,
         };
         pairs.push(Pair {
-            name,
-            value,
+            name: word(&text[..equals]),
+            value: word(&text[equals + 1..]),
             is_legacy: false,
         });
     }
     Ok(Arguments::Pairs(pairs))
 }
 
+fn no_equals(text: &str, span: Span) -> Diagnostic {
+    let message = format!("`{text}` has no `=`");
+    Diagnostic::error("missing-value", Phase::Parse, span, message)
+        .with_label("not a pair")
+        .with_help("write every pair as name=value; quote a value that holds blanks")
+}
+
 /// Words as `ENV`, `LABEL` and `ARG` have them: quotes and escapes protect blanks and stay; an escape at the very end
-/// is dropped; an unclosed quote runs to the end.
-fn quoted_words(text: Fragment<'_>, escape: char) -> Vec<Word> {
-    let mut words = Vec::new();
-    let mut current = String::new();
-    // Where the current word begins; none between words.
-    let mut start = None;
+/// is dropped, and is no word; an unclosed quote runs to the end.
+fn quoted_words(text: Fragment<'_>, escape: char) -> impl Iterator<Item = (&str, Span)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let whole = rest.text();
+        let start = whole.find(|char: char| !char.is_whitespace())?;
+        let (end, behind) = end_of_word(&whole[start..], escape);
+        let place = rest.slice(start..start + behind);
+        rest = rest.from(start + behind);
+        (end > 0).then(|| (&whole[start..start + end], place.span()))
+    })
+}
+
+/// Where the word at the front ends, without and with an escape that protects nothing.
+fn end_of_word(text: &str, escape: char) -> (usize, usize) {
+    let bytes = text.as_bytes();
     let mut quote = None;
-    let whole = text.text();
-    let mut chars = whole.char_indices().peekable();
-    while let Some((at, char)) = chars.next() {
-        if quote.is_none() && char.is_whitespace() {
-            if let Some(start) = start.take() {
-                push_word(&mut words, &mut current, text.slice(start..at));
-            }
-            continue;
-        }
-        start.get_or_insert(at);
+    let mut at = 0;
+    loop {
+        // Most bytes are neither blanks nor quotes nor escapes.
+        let is_plain = |byte: &u8| {
+            matches!(byte, b'('..=b'~' | b'!' | b'#'..=b'&') && char::from(*byte) != escape
+        };
+        let plain = bytes[at..].iter().position(|byte| !is_plain(byte));
+        at = plain.map_or(bytes.len(), |plain| at + plain);
+        let Some(char) = text[at..].chars().next() else {
+            return (at, at);
+        };
         if char == escape && quote != Some('\'') {
-            if let Some((_, protected)) = chars.next() {
-                current.push(char);
-                current.push(protected);
-            }
+            let Some(protected) = text[at + 1..].chars().next() else {
+                return (at, text.len());
+            };
+            at += 1 + protected.len_utf8();
             continue;
         }
         match quote {
-            Some(open) if open == char => quote = None,
+            None if char.is_whitespace() => return (at, at),
             None if char == '\'' || char == '"' => quote = Some(char),
+            Some(open) if open == char => quote = None,
             _ => {}
         }
-        current.push(char);
-    }
-    if let Some(start) = start {
-        push_word(&mut words, &mut current, text.from(start));
-    }
-    words
-}
-
-/// A word of a dropped escape alone is no word.
-fn push_word(words: &mut Vec<Word>, current: &mut String, place: Fragment<'_>) {
-    if !current.is_empty() {
-        words.push(Word {
-            text: std::mem::take(current),
-            span: place.span(),
-        });
+        at += char.len_utf8();
     }
 }
 
@@ -230,12 +211,12 @@ mod tests {
     use crate::lines::{LineReader, LogicalLine};
     use crate::source::Source;
 
-    fn read(keyword: &str, text: &str, escape: char) -> Result<Arguments, Diagnostic> {
+    fn read(keyword: &str, text: &str, escape: char) -> Result<Arguments<'static>, Diagnostic> {
         let source = Source::new("Dockerfile", text.as_bytes());
         let mut reader = LineReader::new(&source);
         let first = reader.next_line()?.expect("the text has a line");
         let line = LogicalLine::read(first, &mut reader, escape)?.expect("the line is not blank");
-        Grammar::of(keyword).read(line.fragment(), keyword, escape)
+        super::read(Keyword::of(keyword), line.fragment(), escape).map(Arguments::into_owned)
     }
 
     #[test]
@@ -258,12 +239,8 @@ mod tests {
         ];
         for (keyword, text, expected) in table {
             let arguments = read(keyword, text, '\\').expect("the text is valid");
-            assert!(matches!(arguments, Arguments::Words(_)), "{keyword} {text}");
-            let words: Vec<_> = arguments
-                .words()
-                .iter()
-                .map(|word| word.text.as_str())
-                .collect();
+            assert!(!matches!(arguments, Arguments::Json(_)), "{keyword} {text}");
+            let words: Vec<_> = arguments.words().iter().map(|word| &*word.text).collect();
             assert_eq!(&words, expected, "{keyword} {text}");
         }
     }

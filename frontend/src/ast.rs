@@ -4,127 +4,183 @@
 //! lines ──▶ logical lines ──▶ keyword, flags, arguments ──▶ Node (+ heredoc bodies)
 //! ```
 //!
+//! Nodes borrow from the text, and from the logical line where continuations were joined, so [`read`] hands them out one
+//! by one: most are looked at once, and only what is made of them is kept. [`parse`] keeps them all.
+//!
 //! Unknown instructions survive here; they fail in [`crate::instructions`]. An instruction that can't be parsed is left
 //! out and told, and the ones behind it are still read.
 
-use crate::arguments::Grammar;
+use std::borrow::Cow;
+
+use crate::arguments;
 use crate::diagnostic::{Diagnostic, Errors, MOST_ERRORS, Phase};
 use crate::directive::{Directive, DirectiveZone, Zone};
-use crate::instruction::Heredoc;
-use crate::lines::{Fragment, LineReader, LogicalLine};
+use crate::instruction::{Comments, Heredoc};
+use crate::keyword::Keyword;
+use crate::lines::{Fragment, LineReader, LogicalLine, PhysicalLine};
 use crate::source::{Lines, Source, Span};
-use crate::{flags, heredoc, letters};
+use crate::{flags, heredoc};
 
 /// A parsed file.
 #[derive(Clone, Debug)]
 pub struct Dockerfile {
     /// The text that all spans point into.
     pub source: Source,
+    /// What stands around the instructions.
+    pub frame: Frame,
+    /// Instructions in file order; at least one.
+    pub nodes: Vec<Node<'static>>,
+}
+
+/// What a file says beside its instructions.
+#[derive(Clone, Debug)]
+pub struct Frame {
     /// The escape character in effect: a backslash or a backtick.
     pub escape: char,
     /// Directives at the top.
     pub directives: Vec<Directive>,
-    /// Instructions in file order; at least one.
-    pub nodes: Vec<Node>,
     /// `NoEmptyContinuation` warnings.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// A piece of text and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct Word<'a> {
     /// The text; what was removed while lexing is not in it.
-    pub text: String,
+    pub text: Cow<'a, str>,
     /// Where it stands.
     pub span: Span,
 }
 
 /// One pair of `ENV` or `LABEL`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub struct Pair<'a> {
     /// Text before `=`.
-    pub name: Word,
+    pub name: Word<'a>,
     /// Text behind `=`, quotes kept.
-    pub value: Word,
+    pub value: Word<'a>,
     /// Written `name value`, without `=`.
     pub is_legacy: bool,
 }
 
 /// What stands behind the flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Arguments {
-    /// Words, or one word that is the whole text; empty when there is no text.
-    Words(Vec<Word>),
+pub enum Arguments<'a> {
+    /// Words; empty when there is no text.
+    Words(Vec<Word<'a>>),
+    /// The whole text as one word.
+    Text(Word<'a>),
     /// The strings of a JSON array. `HEALTHCHECK`: the type word, then those strings.
-    Json(Vec<Word>),
+    Json(Vec<Word<'a>>),
     /// `ENV` and `LABEL`
-    Pairs(Vec<Pair>),
+    Pairs(Vec<Pair<'a>>),
     /// `ONBUILD`
-    Trigger(Box<Node>),
+    Trigger(Box<Node<'a>>),
     /// The text behind a word that is no instruction.
-    Unparsed(Word),
+    Unparsed(Word<'a>),
 }
 
-impl Arguments {
+impl<'a> Arguments<'a> {
     /// The words; empty for pairs, triggers and unknown instructions.
-    pub fn words(&self) -> &[Word] {
+    pub fn words(&self) -> &[Word<'a>] {
         match self {
             Self::Words(words) | Self::Json(words) => words,
+            Self::Text(text) => std::slice::from_ref(text),
             Self::Pairs(_) | Self::Trigger(_) | Self::Unparsed(_) => &[],
+        }
+    }
+
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Arguments<'static> {
+        let words = |words: Vec<Word<'_>>| words.into_iter().map(Word::into_owned).collect();
+        match self {
+            Self::Words(list) => Arguments::Words(words(list)),
+            Self::Text(text) => Arguments::Text(text.into_owned()),
+            Self::Json(list) => Arguments::Json(words(list)),
+            Self::Pairs(pairs) => {
+                Arguments::Pairs(pairs.into_iter().map(Pair::into_owned).collect())
+            }
+            Self::Trigger(node) => Arguments::Trigger(Box::new(node.into_owned())),
+            Self::Unparsed(word) => Arguments::Unparsed(word.into_owned()),
+        }
+    }
+}
+
+impl Word<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Word<'static> {
+        Word {
+            text: Cow::Owned(self.text.into_owned()),
+            span: self.span,
+        }
+    }
+}
+
+impl Pair<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Pair<'static> {
+        Pair {
+            name: self.name.into_owned(),
+            value: self.value.into_owned(),
+            is_legacy: self.is_legacy,
         }
     }
 }
 
 /// One instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct Node<'a> {
+    /// Which instruction it is.
+    pub keyword: Keyword,
     /// The instruction word as written.
-    pub keyword: Word,
+    pub word: Word<'a>,
     /// The whole instruction with continuations and heredocs.
     pub span: Span,
     /// Its lines.
     pub lines: Lines,
     /// The logical line: continuations joined, keyword included, heredoc bodies not.
-    pub text: String,
+    pub text: Cow<'a, str>,
     /// Flags, quotes and escapes removed, not checked.
-    pub flags: Vec<Word>,
+    pub flags: Vec<Word<'a>>,
     /// What follows.
-    pub arguments: Arguments,
+    pub arguments: Arguments<'a>,
     /// Bodies announced on the line, in order.
     pub heredocs: Vec<Heredoc>,
     /// Comments right above, without `#`.
-    pub comments: Vec<String>,
+    pub comments: Comments,
 }
 
-impl Dockerfile {
-    /// Whether a word stands in the text as it was read: without continuations, quotes or escapes that were taken out.
-    pub(crate) fn is_verbatim(&self, word: &Word) -> bool {
-        self.source.text().get(word.span.start..word.span.end) == Some(&*word.text)
-    }
-
-    /// Whether nothing but blanks stands between two places, on one line.
-    pub(crate) fn is_blank_between(&self, start: usize, end: usize) -> bool {
-        let between = self.source.text().get(start..end);
-        between.is_some_and(|text| text.chars().all(|char| matches!(char, ' ' | '\t')))
-    }
-}
-
-impl Node {
+impl Node<'_> {
     /// Whether the arguments are a JSON array.
     pub fn is_json(&self) -> bool {
         matches!(self.arguments, Arguments::Json(_))
     }
 
-    /// Whether `<<` on the line can announce heredocs.
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Node<'static> {
+        Node {
+            word: self.word.into_owned(),
+            text: Cow::Owned(self.text.into_owned()),
+            flags: self.flags.into_iter().map(Word::into_owned).collect(),
+            arguments: self.arguments.into_owned(),
+            keyword: self.keyword,
+            span: self.span,
+            lines: self.lines,
+            heredocs: self.heredocs,
+            comments: self.comments,
+        }
+    }
+
+    /// Whether the line announces heredocs, if it has `<<` in it.
     fn can_have_heredocs(&self) -> bool {
         let node = match &self.arguments {
             Arguments::Trigger(trigger) => trigger,
             _ => self,
         };
-        matches!(
-            letters::lower(&node.keyword.text).as_str(),
-            "add" | "copy" | "run"
-        ) && !node.is_json()
+        matches!(node.keyword, Keyword::Add | Keyword::Copy | Keyword::Run)
+            && !node.is_json()
+            && memchr::memchr(b'<', self.text.as_bytes()).is_some()
+            && self.text.contains("<<")
     }
 }
 
@@ -140,20 +196,28 @@ const MAX_TRIGGER_DEPTH: usize = 4;
 
 /// Parses a file.
 pub fn parse(source: &Source) -> Result<Dockerfile, Errors> {
-    let (file, errors) = parse_partly(source);
-    Errors::of(errors).map(|()| file)
+    let mut nodes = Vec::new();
+    let (frame, errors) = read(source, &mut |node| nodes.push(node.clone().into_owned()));
+    Errors::of(errors).map(|()| Dockerfile {
+        source: source.clone(),
+        frame,
+        nodes,
+    })
 }
 
-/// Parses what can be parsed of a file; what can't is left out and told. Without errors it is the whole file.
+/// Reads what can be read of a file and hands out its instructions; what can't be read is left out and told.
 ///
 /// An instruction that is wrong ends with its line, so the ones behind it are still read. A file is read no further
 /// where nobody can tell how it goes on: at a line that is too long, behind an unknown escape character.
-pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
+pub(crate) fn read(
+    source: &Source,
+    sink: &mut dyn FnMut(&mut Node<'_>),
+) -> (Frame, Vec<Diagnostic>) {
     let mut parser = Parser {
         reader: LineReader::new(source),
         zone: DirectiveZone::default(),
         comments: Vec::new(),
-        nodes: Vec::new(),
+        count: 0,
         warnings: Vec::new(),
         errors: Vec::new(),
     };
@@ -161,7 +225,7 @@ pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
         parser.errors.push(too_large(source));
     }
     while parser.errors.len() < MOST_ERRORS && source.text().len() <= MAX_FILE {
-        match parser.step() {
+        match parser.step(sink) {
             Ok(true) => {}
             Ok(false) => break,
             Err(last) => {
@@ -170,18 +234,35 @@ pub(crate) fn parse_partly(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
             }
         }
     }
-    let count = parser.reader.count().max(1);
-    if parser.nodes.is_empty() && parser.errors.is_empty() {
-        parser.errors.push(no_instructions(source, count));
+    let lines = parser.reader.count().max(1);
+    if parser.count == 0 && parser.errors.is_empty() {
+        parser.errors.push(no_instructions(source, lines));
     }
-    let file = Dockerfile {
-        source: source.clone(),
+    let frame = Frame {
         escape: parser.zone.escape(),
         directives: parser.zone.into_found(),
-        nodes: parser.nodes,
         warnings: parser.warnings,
     };
-    (file, parser.errors)
+    (frame, parser.errors)
+}
+
+/// Reads an instruction that has been read before, by where it begins; without its comments. None if there is none.
+pub(crate) fn read_at(
+    source: &Source,
+    start: usize,
+    escape: char,
+    sink: impl FnOnce(&mut Node<'_>),
+) -> Option<()> {
+    let mut reader = LineReader::at(source, start);
+    let first = reader.next_line().ok()??;
+    let line = LogicalLine::read(first, &mut reader, escape).ok()??;
+    let mut node = parse_node(line.fragment(), escape, 0).ok()?;
+    node.span = line.span;
+    if node.can_have_heredocs() {
+        read_heredocs(&mut node, &mut reader).ok()?;
+    }
+    sink(&mut node);
+    Some(())
 }
 
 /// A file that is being parsed.
@@ -189,16 +270,17 @@ struct Parser<'a> {
     reader: LineReader<'a>,
     zone: DirectiveZone,
     /// Comments since the last instruction.
-    comments: Vec<String>,
-    nodes: Vec<Node>,
+    comments: Vec<&'a str>,
+    /// Instructions handed out.
+    count: usize,
     warnings: Vec<Diagnostic>,
     /// Errors behind which the file could be read on.
     errors: Vec<Diagnostic>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     /// Reads a comment, a blank line or an instruction; false at the end of the file. An error ends the reading.
-    fn step(&mut self) -> Result<bool, Diagnostic> {
+    fn step(&mut self, sink: &mut dyn FnMut(&mut Node<'_>)) -> Result<bool, Diagnostic> {
         let Some(first) = self.reader.next_line()? else {
             return Ok(false);
         };
@@ -206,39 +288,49 @@ impl Parser<'_> {
             Zone::Over => {}
             Zone::Directive => return Ok(true),
             Zone::Repeated(error) => {
-                self.errors.push(error);
+                self.errors.push(*error);
                 return Ok(true);
             }
         }
         if first.is_comment() {
             collect_comment(&mut self.comments, first.raw);
-            return Ok(true);
+        } else {
+            self.instruction(first, sink)?;
         }
+        Ok(true)
+    }
+
+    /// Reads the instruction that a line begins, unless that is blank.
+    fn instruction(
+        &mut self,
+        first: PhysicalLine<'a>,
+        sink: &mut dyn FnMut(&mut Node<'_>),
+    ) -> Result<(), Diagnostic> {
         let escape = self.zone.escape();
         let Some(line) = LogicalLine::read(first, &mut self.reader, escape)? else {
-            return Ok(true);
+            return Ok(());
         };
-        if self.nodes.len() == MAX_INSTRUCTIONS {
+        if self.count == MAX_INSTRUCTIONS {
             return Err(too_many(&line));
         }
         self.warnings.extend(blank_continuation(&line));
-        let comments = std::mem::take(&mut self.comments);
+        let comments = Comments::of(&self.comments);
+        self.comments.clear();
         match parse_node(line.fragment(), escape, 0) {
-            Ok(node) => {
-                let mut node = Node {
-                    comments,
-                    span: line.span,
-                    ..node
-                };
-                if line.text.contains("<<") && node.can_have_heredocs() {
+            Ok(mut node) => {
+                node.comments = comments;
+                node.span = line.span;
+                if node.can_have_heredocs() {
                     read_heredocs(&mut node, &mut self.reader)?;
                 }
-                self.nodes.push(node);
+                self.count += 1;
+                sink(&mut node);
             }
             // None of the instructions that can fail here is followed by here-documents.
             Err(error) => self.errors.push(error.within(line.lines)),
         }
-        Ok(true)
+        self.reader.reuse(line);
+        Ok(())
     }
 }
 
@@ -264,7 +356,7 @@ fn too_large(source: &Source) -> Diagnostic {
         .with_help("is this a Dockerfile? COPY large files into the image from the build context")
 }
 
-fn too_many(line: &LogicalLine) -> Diagnostic {
+fn too_many(line: &LogicalLine<'_>) -> Diagnostic {
     let message = format!("the file has more than {MAX_INSTRUCTIONS} instructions");
     Diagnostic::error("too-many-instructions", Phase::Parse, line.span, message)
         .within(line.lines)
@@ -272,7 +364,7 @@ fn too_many(line: &LogicalLine) -> Diagnostic {
 }
 
 /// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.
-fn collect_comment(comments: &mut Vec<String>, line: &str) {
+fn collect_comment<'a>(comments: &mut Vec<&'a str>, line: &'a str) {
     // Of an indented comment the reference removes the first blank instead of the `#`, so those never match a rule
     // that looks at comments; the same here.
     let mut chars = line.chars();
@@ -281,12 +373,12 @@ fn collect_comment(comments: &mut Vec<String>, line: &str) {
     if comment.is_empty() {
         comments.clear();
     } else {
-        comments.push(comment.to_owned());
+        comments.push(comment);
     }
 }
 
 /// `NoEmptyContinuation`, pointing at the first blank line. Its lines are the last one, as the reference has it.
-fn blank_continuation(line: &LogicalLine) -> Option<Diagnostic> {
+fn blank_continuation(line: &LogicalLine<'_>) -> Option<Diagnostic> {
     let first = line.blank_lines.first()?;
     let warning = Diagnostic::warning(
         "NoEmptyContinuation",
@@ -306,63 +398,61 @@ fn blank_continuation(line: &LogicalLine) -> Option<Diagnostic> {
 }
 
 /// Parses one instruction's joined text; `depth` counts the ONBUILDs around it.
-fn parse_node(line: Fragment<'_>, escape: char, depth: usize) -> Result<Node, Diagnostic> {
+fn parse_node(line: Fragment<'_>, escape: char, depth: usize) -> Result<Node<'_>, Diagnostic> {
     let trimmed = line.trim();
-    let (keyword, rest) = trimmed
+    let (word, rest) = trimmed
         .split_once_at_blanks()
         .unwrap_or_else(|| (trimmed, trimmed.from(trimmed.text().len())));
     let (flags, rest) = flags::lex(rest, escape);
-    let lower = letters::lower(keyword.text());
-    let grammar = Grammar::of(&lower);
-    let arguments = if grammar == Grammar::Instruction && !rest.text().is_empty() {
-        if depth < MAX_TRIGGER_DEPTH {
-            Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1)?))
-        } else {
-            Grammar::Text.read(rest, &lower, escape)?
-        }
+    let keyword = Keyword::of(word.text());
+    let is_trigger = keyword == Keyword::Onbuild && !rest.text().is_empty();
+    let arguments = if is_trigger && depth < MAX_TRIGGER_DEPTH {
+        Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1)?))
+    } else if is_trigger {
+        Arguments::Text(arguments::word(rest))
     } else {
-        grammar.read(rest, &lower, escape)?
+        arguments::read(keyword, rest, escape)?
     };
     Ok(Node {
-        keyword: Word {
-            text: keyword.text().to_owned(),
-            span: keyword.span(),
-        },
+        keyword,
+        word: arguments::word(word),
         span: line.span(),
         lines: line.lines(),
-        text: line.text().to_owned(),
+        text: Cow::Borrowed(line.text()),
         flags,
         arguments,
         heredocs: Vec::new(),
-        comments: Vec::new(),
+        comments: Comments::default(),
     })
 }
 
 /// Reads the bodies that a node's line announces, and extends the node over them.
-fn read_heredocs(node: &mut Node, reader: &mut LineReader<'_>) -> Result<(), Diagnostic> {
+fn read_heredocs(node: &mut Node<'_>, reader: &mut LineReader<'_>) -> Result<(), Diagnostic> {
     for mut heredoc in heredoc::announced_by(&node.text) {
+        let start = reader.offset();
         loop {
+            let end = reader.offset();
             let Some(line) = reader.next_line()? else {
                 return Err(unterminated(node, &heredoc, reader.text()));
             };
             node.lines.last = line.number;
             node.span.end = line.span().end;
             let text = if heredoc.is_chomped {
-                line.text().trim_start_matches('\t')
+                line.text.trim_start_matches('\t')
             } else {
-                line.text()
+                line.text
             };
             if text == heredoc.name {
+                reader.text()[start..end].clone_into(&mut heredoc.content);
                 break;
             }
-            heredoc.content.push_str(line.raw);
         }
         node.heredocs.push(heredoc);
     }
     Ok(())
 }
 
-fn unterminated(node: &Node, heredoc: &Heredoc, text: &str) -> Diagnostic {
+fn unterminated(node: &Node<'_>, heredoc: &Heredoc, text: &str) -> Diagnostic {
     let dash = if heredoc.is_chomped { "-" } else { "" };
     let name = &heredoc.name;
     let message = format!("the here-document `<<{dash}{name}` is never ended");
@@ -388,7 +478,7 @@ fn unterminated(node: &Node, heredoc: &Heredoc, text: &str) -> Diagnostic {
 }
 
 /// Where `<<NAME` stands on the line.
-fn announcement(node: &Node, heredoc: &Heredoc, text: &str) -> Option<Span> {
+fn announcement(node: &Node<'_>, heredoc: &Heredoc, text: &str) -> Option<Span> {
     let instruction = text.get(node.span.start..node.span.end)?;
     let mut places = instruction.match_indices("<<");
     places.find_map(|(at, _)| {
@@ -406,7 +496,7 @@ fn announcement(node: &Node, heredoc: &Heredoc, text: &str) -> Option<Span> {
 }
 
 /// The first line of the body that is the terminator but for blanks or case.
-fn almost_terminator(node: &Node, heredoc: &Heredoc, text: &str) -> Option<Span> {
+fn almost_terminator(node: &Node<'_>, heredoc: &Heredoc, text: &str) -> Option<Span> {
     let body = text.get(node.span.start..node.span.end)?;
     let mut start = node.span.start;
     // The first line is the instruction's own.

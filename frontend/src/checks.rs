@@ -4,12 +4,15 @@
 //! reported here; [`CheckSettings`], from the `check` directive or the build's options, says what is kept. A comment
 //! `# check=skip=Rule` right above an instruction is obeyed at once.
 
+mod casing;
+mod noted;
 mod quote;
 mod rules;
 mod text;
 
 use std::collections::HashMap;
 
+pub(crate) use noted::Noted;
 pub use rules::{RULES, Rule};
 pub use text::looks_secret;
 pub(crate) use text::{is_skipped_by_comment, of_text, settings_of, warning};

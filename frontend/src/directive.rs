@@ -57,7 +57,7 @@ pub(crate) enum Zone {
     /// A directive.
     Directive,
     /// A directive that stood before: the first one counts.
-    Repeated(Diagnostic),
+    Repeated(Box<Diagnostic>),
 }
 
 /// Reads directives as long as the zone lasts.
@@ -73,7 +73,7 @@ impl DirectiveZone {
         if self.is_over {
             return Ok(Zone::Over);
         }
-        let Some((name, value_offset, value)) = parse(line.text()) else {
+        let Some((name, value_offset, value)) = parse(line.text) else {
             self.is_over = true;
             return Ok(Zone::Over);
         };
@@ -90,11 +90,10 @@ impl DirectiveZone {
                 name.as_str()
             );
             let error = Diagnostic::error("repeated-directive", Phase::Parse, line.span(), message);
-            return Ok(Zone::Repeated(
-                error
-                    .with_note(first.span, "first here")
-                    .with_help("keep one of them"),
-            ));
+            let error = error.with_note(first.span, "first here");
+            return Ok(Zone::Repeated(Box::new(
+                error.with_help("keep one of them"),
+            )));
         }
         if name == DirectiveName::Escape && value != "\\" && value != "`" {
             let message = format!("`{value}` can't be the escape character");

@@ -3,6 +3,8 @@
 //! Lexed from every instruction's text, checked only where an instruction has flags to offer: see [`Flags::check`].
 //! Quotes of both kinds and the escape character are removed while lexing, inside single quotes too.
 
+use std::borrow::Cow;
+
 use crate::ast::Word;
 use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::lines::Fragment;
@@ -24,7 +26,7 @@ pub(crate) enum FlagKind {
 pub(crate) type FlagRule = (&'static str, FlagKind);
 
 /// Cuts the flags off the front of an instruction's text.
-pub(crate) fn lex(text: Fragment<'_>, escape: char) -> (Vec<Word>, Fragment<'_>) {
+pub(crate) fn lex(text: Fragment<'_>, escape: char) -> (Vec<Word<'_>>, Fragment<'_>) {
     let mut flags = Vec::new();
     let mut rest = behind_blanks(text);
     while rest.text().starts_with("--") {
@@ -56,10 +58,18 @@ fn behind_blanks(text: Fragment<'_>) -> Fragment<'_> {
 }
 
 /// The flag at the front without quotes, and how many bytes it takes. An unclosed quote runs to the end.
-fn lex_one(text: &str, escape: char) -> (String, usize) {
-    let mut flag = String::new();
+fn lex_one(text: &str, escape: char) -> (Cow<'_, str>, usize) {
+    // Most flags are written as they are meant.
+    let is_special = |byte: &u8| !matches!(byte, b'!'..=b'~') || b"'\"".contains(byte);
+    let mut bytes = text.as_bytes().iter();
+    let plain = bytes.position(|byte| is_special(byte) || char::from(*byte) == escape);
+    let plain = plain.unwrap_or(text.len());
+    if text[plain..].chars().next().is_none_or(is_ascii_blank) {
+        return (Cow::Borrowed(&text[..plain]), plain);
+    }
+    let mut flag = String::from(&text[..plain]);
     let mut quote = None;
-    let mut chars = text.char_indices();
+    let mut chars = text[plain..].char_indices();
     while let Some((at, char)) = chars.next() {
         if char == escape {
             flag.extend(chars.next().map(|(_, protected)| protected));
@@ -70,12 +80,12 @@ fn lex_one(text: &str, escape: char) -> (String, usize) {
         } else if char == '\'' || char == '"' {
             quote = Some(char);
         } else if is_blank(char) {
-            return (flag, at);
+            return (Cow::Owned(flag), plain + at);
         } else {
             flag.push(char);
         }
     }
-    (flag, text.len())
+    (Cow::Owned(flag), text.len())
 }
 
 /// A flag that was given.
@@ -98,14 +108,14 @@ pub(crate) struct Flags<'a> {
 
 impl<'a> Flags<'a> {
     /// Checks flags against what the instruction offers.
-    pub(crate) fn check(words: &'a [Word], rules: &[FlagRule]) -> Result<Self, Errors> {
+    pub(crate) fn check(words: &'a [Word<'_>], rules: &[FlagRule]) -> Result<Self, Errors> {
         let mut found = Found::default();
         let flags = Self::read(words, rules, &mut found);
         found.into_result().map(|()| flags)
     }
 
     /// As [`Flags::check`], for who goes on with the flags that are right.
-    pub(crate) fn read(words: &'a [Word], rules: &[FlagRule], found: &mut Found) -> Self {
+    pub(crate) fn read(words: &'a [Word<'_>], rules: &[FlagRule], found: &mut Found) -> Self {
         let mut flags = Self::default();
         for word in words {
             match flags.check_one(word, rules) {
@@ -116,7 +126,7 @@ impl<'a> Flags<'a> {
         flags
     }
 
-    fn check_one(&self, word: &'a Word, rules: &[FlagRule]) -> Result<Given<'a>, Diagnostic> {
+    fn check_one(&self, word: &'a Word<'_>, rules: &[FlagRule]) -> Result<Given<'a>, Diagnostic> {
         let (flag, value) = word
             .text
             .split_once('=')
@@ -168,7 +178,7 @@ impl<'a> Flags<'a> {
 
 /// Checks that the value fits the kind; a switch without value is empty.
 fn value_of<'a>(
-    word: &Word,
+    word: &Word<'_>,
     flag: &str,
     value: Option<&'a str>,
     kind: FlagKind,
@@ -206,7 +216,7 @@ fn value_of<'a>(
     }
 }
 
-fn unknown(word: &Word, flag: &str, name: &str, rules: &[FlagRule]) -> Diagnostic {
+fn unknown(word: &Word<'_>, flag: &str, name: &str, rules: &[FlagRule]) -> Diagnostic {
     let help = match closest(name, rules.iter().map(|(known, _)| *known)) {
         Some(known) => format!("did you mean `--{known}`?"),
         None if rules.is_empty() => {
@@ -228,7 +238,7 @@ fn unknown(word: &Word, flag: &str, name: &str, rules: &[FlagRule]) -> Diagnosti
 }
 
 /// The place of a part of a word; of the whole word if quotes, escapes or continuations were taken out of it.
-pub(crate) fn part_of(word: &Word, part: std::ops::Range<usize>) -> Span {
+pub(crate) fn part_of(word: &Word<'_>, part: std::ops::Range<usize>) -> Span {
     if word.span.end - word.span.start == word.text.len() && !part.is_empty() {
         Span::new(word.span.start + part.start, word.span.start + part.end)
     } else {
@@ -236,7 +246,7 @@ pub(crate) fn part_of(word: &Word, part: std::ops::Range<usize>) -> Span {
     }
 }
 
-fn error(code: &'static str, word: &Word, message: String) -> Diagnostic {
+fn error(code: &'static str, word: &Word<'_>, message: String) -> Diagnostic {
     Diagnostic::error(code, Phase::Instructions, word.span, message)
 }
 
@@ -259,7 +269,11 @@ mod tests {
             ("--a\\", '\\', "--a", 4),
         ];
         for (text, escape, flag, length) in table {
-            assert_eq!(lex_one(text, escape), (flag.to_owned(), length), "{text}");
+            assert_eq!(
+                lex_one(text, escape),
+                (Cow::Borrowed(flag), length),
+                "{text}"
+            );
         }
     }
 
@@ -283,7 +297,7 @@ mod tests {
             let words: Vec<_> = flags
                 .iter()
                 .map(|flag| Word {
-                    text: (*flag).to_owned(),
+                    text: Cow::Borrowed(*flag),
                     span: Span::default(),
                 })
                 .collect();

@@ -3,10 +3,15 @@
 //! Made from the AST by [`crate::instructions`]; read by the planner. Texts are kept as written (quotes and `$`
 //! included) where the planner still has to expand them.
 
+use std::borrow::Cow;
+
+use crate::checks::{self, Noted};
 use crate::diagnostic::Diagnostic;
 use crate::directive::Directive;
 use crate::graph::Device;
+use crate::lines;
 use crate::source::{Lines, Source, Span};
+use crate::text::Text;
 
 /// A whole Dockerfile in typed form.
 #[derive(Clone, Debug)]
@@ -21,25 +26,70 @@ pub struct Program {
     pub global_args: Vec<Instruction>,
     /// In file order; may be empty (the planner refuses that).
     pub stages: Vec<Stage>,
-    /// Build checks that the text alone can fire, all of them: [`crate::checks::CheckSettings`] says which count.
-    pub warnings: Vec<Diagnostic>,
+    /// What the build checks of the text have to look at.
+    pub(crate) noted: Noted,
     /// False if what could not be read was left out.
     pub is_whole: bool,
 }
 
-/// What comments say about a name: the rest of the first one that begins with it.
-pub(crate) fn description_of(comments: &[String], name: &str) -> Option<String> {
-    let describes = |comment: &String| {
-        let rest = comment.strip_prefix(name)?.strip_prefix(' ')?;
-        Some(rest.to_owned())
-    };
-    comments.iter().find_map(describes)
+impl Program {
+    /// The build checks that the text alone fires, all of them: [`crate::checks::CheckSettings`] says which count.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        checks::of_text(self)
+    }
+
+    /// The logical line of an instruction as written: continuations joined, keyword included, heredoc bodies not.
+    pub fn text_of<'a>(&'a self, instruction: &'a Instruction) -> Cow<'a, str> {
+        match &instruction.trigger {
+            Some(text) => Cow::Borrowed(text),
+            None => lines::joined_at(&self.source, instruction.span.start, self.escape),
+        }
+    }
+}
+
+/// The comments right above an instruction, without `#` and the blanks around.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comments {
+    /// Each ends in a newline.
+    lines: String,
+}
+
+impl Comments {
+    /// Of lines that hold no newline.
+    pub(crate) fn of(comments: &[&str]) -> Self {
+        let length = comments.iter().map(|comment| comment.len() + 1).sum();
+        let mut lines = String::with_capacity(length);
+        for comment in comments {
+            lines.push_str(comment);
+            lines.push('\n');
+        }
+        Self { lines }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Each of them, from the top.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.lines.split_terminator('\n')
+    }
+
+    /// What they say about a name: the rest of the first one that begins with it.
+    pub(crate) fn description_of(&self, name: &str) -> Option<String> {
+        let describes = |comment: &str| {
+            let rest = comment.strip_prefix(name)?.strip_prefix(' ')?;
+            Some(rest.to_owned())
+        };
+        self.iter().find_map(describes)
+    }
 }
 
 impl Stage {
     /// The comment above it, if that begins with its name; without the name.
     pub fn description(&self) -> Option<String> {
-        description_of(&self.comments, self.name.as_deref()?)
+        self.comments.description_of(self.name.as_deref()?)
     }
 }
 
@@ -49,9 +99,9 @@ pub struct Stage {
     /// `AS name`, lower-cased.
     pub name: Option<String>,
     /// `AS name` as written.
-    pub name_as_written: Option<String>,
+    pub name_as_written: Option<Text>,
     /// The base as written.
-    pub base: String,
+    pub base: Text,
     /// `--platform` as written.
     pub platform: Option<String>,
     /// The `FROM` instruction's place.
@@ -61,7 +111,7 @@ pub struct Stage {
     /// The place of the base's name.
     pub base_span: Span,
     /// Comments right above, without `#`.
-    pub comments: Vec<String>,
+    pub comments: Comments,
     /// What follows, without the `FROM`.
     pub instructions: Vec<Instruction>,
 }
@@ -75,10 +125,11 @@ pub struct Instruction {
     pub span: Span,
     /// Its lines.
     pub lines: Lines,
-    /// The logical line as written (continuations joined, keyword included, heredoc bodies not).
-    pub text: String,
+    /// The logical line of a fired ONBUILD trigger, which does not stand in the file; [`Program::text_of`] knows the
+    /// others'.
+    pub trigger: Option<String>,
     /// Comments right above, without `#`.
-    pub comments: Vec<String>,
+    pub comments: Comments,
 }
 
 /// All 18 instructions but `FROM`, which is [`Stage`].
@@ -103,7 +154,7 @@ pub enum InstructionKind {
     /// `LABEL`
     Label(Vec<NameValue>),
     /// `MAINTAINER`
-    Maintainer(String),
+    Maintainer(Text),
     /// `ONBUILD`, the trigger's text: heredoc bodies and terminators appended after newlines.
     Onbuild(String),
     /// `RUN`
@@ -111,20 +162,20 @@ pub enum InstructionKind {
     /// `SHELL`
     Shell(Vec<String>),
     /// `STOPSIGNAL`
-    Stopsignal(String),
+    Stopsignal(Text),
     /// `USER`
-    User(String),
+    User(Text),
     /// `VOLUME`
     Volume(Vec<String>),
     /// `WORKDIR`
-    Workdir(String),
+    Workdir(Text),
 }
 
 /// Shell form or exec form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandLine {
     /// The text for the shell, continuations joined, inner blanks kept.
-    Shell(String),
+    Shell(Text),
     /// A JSON array of strings.
     Exec(Vec<String>),
 }
@@ -133,9 +184,9 @@ pub enum CommandLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgPair {
     /// Name, not yet expanded.
-    pub name: String,
+    pub name: Text,
     /// Text behind `=`, quotes kept; none without `=`.
-    pub default: Option<String>,
+    pub default: Option<Text>,
     /// Where the word stands.
     pub span: Span,
 }
@@ -144,9 +195,9 @@ pub struct ArgPair {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameValue {
     /// Name as written.
-    pub name: String,
+    pub name: Text,
     /// Value as written.
-    pub value: String,
+    pub value: Text,
     /// The old `ENV name value` form without `=`.
     pub is_legacy: bool,
     /// Where the name stands, or the whole pair.
@@ -207,7 +258,7 @@ impl Heredoc {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceArgument {
     /// A path, URL or git reference as written.
-    Path(String),
+    Path(Text),
     /// An inline file.
     Heredoc(Heredoc),
 }
@@ -218,7 +269,7 @@ pub struct Transfer {
     /// Sources in order of appearance.
     pub sources: Vec<SourceArgument>,
     /// Destination as written.
-    pub destination: String,
+    pub destination: Text,
     /// `--chown` as written.
     pub chown: Option<String>,
     /// `--chmod` as written.

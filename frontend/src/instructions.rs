@@ -12,36 +12,16 @@ mod trigger;
 
 pub use trigger::parse_trigger;
 
-use crate::ast::{self, Dockerfile, Node};
-use crate::checks;
+use crate::ast::{self, Node, Word};
+use crate::checks::Noted;
 use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::flags::Flags;
 use crate::instruction::{CommandLine, Instruction, InstructionKind, Program, Stage};
+use crate::keyword::Keyword;
 use crate::letters;
 use crate::source::{Source, Span};
 use crate::suggest::closest;
-
-/// All instruction words.
-const INSTRUCTIONS: [&str; 18] = [
-    "ADD",
-    "ARG",
-    "CMD",
-    "COPY",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "FROM",
-    "HEALTHCHECK",
-    "LABEL",
-    "MAINTAINER",
-    "ONBUILD",
-    "RUN",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
-];
+use crate::text::Text;
 
 /// Parses a Dockerfile and checks its instructions.
 pub fn parse(source: &Source) -> Result<Program, Errors> {
@@ -51,116 +31,135 @@ pub fn parse(source: &Source) -> Result<Program, Errors> {
 
 /// Reads what can be read of a Dockerfile; what can't is left out and told. Without errors it is the whole program.
 pub fn parse_partly(source: &Source) -> (Program, Vec<Diagnostic>) {
-    let (file, mut errors) = ast::parse_partly(source);
-    let (program, wrong) = check_partly(&file);
+    let mut typing = Typing::new(source);
+    let (frame, mut errors) = ast::read(source, &mut |node| typing.take(node));
     // Without its escape character or its rest, a file is not one that can be judged any further.
-    errors.extend(wrong);
+    errors.extend(typing.found.0);
     let program = Program {
+        source: source.clone(),
+        escape: frame.escape,
+        directives: frame.directives,
+        global_args: typing.global_args,
+        stages: typing.stages,
+        noted: typing.noted.with(frame.warnings),
         is_whole: errors.is_empty(),
-        ..program
     };
     (program, errors)
 }
 
-/// Makes typed instructions of a parsed file.
-pub fn check_nodes(file: &Dockerfile) -> Result<Program, Errors> {
-    let (program, errors) = check_partly(file);
-    Errors::of(errors).map(|()| program)
+/// Bytes that an instruction takes, at a guess; room for a few too many costs nothing.
+const BYTES_EACH: usize = 64;
+
+/// Nodes on their way to a program.
+struct Typing {
+    source: Source,
+    global_args: Vec<Instruction>,
+    stages: Vec<Stage>,
+    noted: Noted,
+    found: Found,
+    /// Whether an instruction that stands in no stage is worth an error: not behind one that may have been a FROM, and
+    /// not behind another such error.
+    wants_stage: bool,
 }
 
-fn check_partly(file: &Dockerfile) -> (Program, Vec<Diagnostic>) {
-    let mut program = Program {
-        source: file.source.clone(),
-        escape: file.escape,
-        directives: file.directives.clone(),
-        global_args: Vec::new(),
-        stages: Vec::new(),
-        warnings: checks::of_text(file),
-        is_whole: true,
-    };
-    let mut found = Found::default();
-    // Whether an instruction that stands in no stage is worth an error: not behind one that may have been a FROM, and
-    // not behind another such error.
-    let mut wants_stage = true;
-    for node in &file.nodes {
-        if found.is_full() {
-            break;
-        }
-        match typed(node) {
-            Err(errors) => {
-                wants_stage &= !may_be_from(node);
-                let errors = errors.map(|error| error.within(node.lines));
-                found.or_default::<()>(Err(errors));
-            }
-            Ok(Typed::Stage(stage)) => program.stages.push(*stage),
-            Ok(Typed::Instruction(kind)) => {
-                let instruction = instruction(node, kind);
-                match program.stages.last_mut() {
-                    Some(stage) => stage.instructions.push(instruction),
-                    None if matches!(instruction.kind, InstructionKind::Arg(_)) => {
-                        program.global_args.push(instruction);
-                    }
-                    None if wants_stage => {
-                        wants_stage = false;
-                        found.0.push(before_from(node));
-                    }
-                    None => {}
-                }
-            }
+impl Typing {
+    fn new(source: &Source) -> Self {
+        Self {
+            source: source.clone(),
+            global_args: Vec::new(),
+            stages: Vec::new(),
+            noted: Noted::default(),
+            found: Found::default(),
+            wants_stage: true,
         }
     }
-    (program, found.0)
+
+    fn take(&mut self, node: &mut Node<'_>) {
+        self.noted.note(node);
+        if self.found.is_full() {
+            return;
+        }
+        match typed(node, &self.source) {
+            Err(errors) => {
+                self.wants_stage &= !may_be_from(node);
+                let errors = errors.map(|error| error.within(node.lines));
+                self.found.or_default::<()>(Err(errors));
+            }
+            Ok(Typed::Stage(mut stage)) => {
+                // Most files have one stage, with as many instructions as this many bytes each.
+                let room = self.source.text().len() / BYTES_EACH;
+                if self.stages.is_empty() {
+                    stage.instructions.reserve(room.clamp(4, 32));
+                }
+                self.stages.push(stage);
+            }
+            Ok(Typed::Instruction(kind)) => self.add(node, kind),
+        }
+    }
+
+    /// Puts an instruction where it belongs.
+    fn add(&mut self, node: &mut Node<'_>, kind: InstructionKind) {
+        let list = match self.stages.last_mut() {
+            Some(stage) => &mut stage.instructions,
+            None if matches!(kind, InstructionKind::Arg(_)) => &mut self.global_args,
+            None => {
+                if std::mem::take(&mut self.wants_stage) {
+                    self.found.0.push(before_from(node));
+                }
+                return;
+            }
+        };
+        list.push(Instruction {
+            kind,
+            span: node.span,
+            lines: node.lines,
+            comments: std::mem::take(&mut node.comments),
+            trigger: None,
+        });
+    }
 }
 
 /// Whether an instruction that could not be read was meant to begin a stage.
-fn may_be_from(node: &Node) -> bool {
-    let word = letters::upper(&node.keyword.text);
-    word == "FROM" || closest(&word, INSTRUCTIONS) == Some("FROM")
-}
-
-fn instruction(node: &Node, kind: InstructionKind) -> Instruction {
-    Instruction {
-        kind,
-        span: node.span,
-        lines: node.lines,
-        text: node.text.clone(),
-        comments: node.comments.clone(),
-    }
+fn may_be_from(node: &Node<'_>) -> bool {
+    let word = letters::upper(&node.word.text);
+    word == "FROM" || closest(&word, Keyword::names()) == Some("FROM")
 }
 
 /// What a node turned out to be.
 enum Typed {
-    Stage(Box<Stage>),
+    Stage(Stage),
     Instruction(InstructionKind),
 }
 
-fn typed(node: &Node) -> Result<Typed, Errors> {
-    let keyword = letters::lower(&node.keyword.text);
-    let kind = match keyword.as_str() {
-        "from" => return stage::stage(node).map(|stage| Typed::Stage(Box::new(stage))),
-        "add" => InstructionKind::Add(transfer::add(node)?),
-        "arg" => InstructionKind::Arg(pairs::args(node)?),
-        "cmd" => InstructionKind::Cmd(plain_command(node)?),
-        "copy" => InstructionKind::Copy(transfer::copy(node)?),
-        "entrypoint" => InstructionKind::Entrypoint(plain_command(node)?),
-        "env" => InstructionKind::Env(pairs::name_values(node)?),
-        "expose" => {
+/// Checks a node and takes what is in it.
+fn typed(node: &mut Node<'_>, source: &Source) -> Result<Typed, Errors> {
+    let kind = match node.keyword {
+        Keyword::From => return stage::stage(node, source).map(Typed::Stage),
+        Keyword::Add => InstructionKind::Add(transfer::add(node, source)?),
+        Keyword::Arg => InstructionKind::Arg(pairs::args(node, source)?),
+        Keyword::Cmd => InstructionKind::Cmd(plain_command(node, source)?),
+        Keyword::Copy => InstructionKind::Copy(transfer::copy(node, source)?),
+        Keyword::Entrypoint => InstructionKind::Entrypoint(plain_command(node, source)?),
+        Keyword::Env => InstructionKind::Env(pairs::name_values(node, source)?),
+        Keyword::Expose => {
             let mut ports = words(node)?;
             ports.sort_unstable();
             InstructionKind::Expose(ports)
         }
-        "healthcheck" => InstructionKind::Healthcheck(healthcheck::healthcheck(node)?),
-        "label" => InstructionKind::Label(pairs::name_values(node)?),
-        "maintainer" => InstructionKind::Maintainer(text(node)?),
-        "onbuild" => InstructionKind::Onbuild(trigger::trigger(node)?),
-        "run" => InstructionKind::Run(run::run(node)?),
-        "shell" => InstructionKind::Shell(shell(node)?),
+        Keyword::Healthcheck => {
+            InstructionKind::Healthcheck(healthcheck::healthcheck(node, source)?)
+        }
+        Keyword::Label => InstructionKind::Label(pairs::name_values(node, source)?),
+        Keyword::Maintainer => InstructionKind::Maintainer(text(node, source)?),
+        Keyword::Onbuild => InstructionKind::Onbuild(trigger::trigger(node)?),
+        Keyword::Run => InstructionKind::Run(run::run(node, source)?),
+        Keyword::Shell => InstructionKind::Shell(shell(node)?),
         // The reference never looks at this instruction's flags.
-        "stopsignal" => InstructionKind::Stopsignal(single_argument(node)?),
-        "user" => InstructionKind::User(text(node)?),
-        "volume" => InstructionKind::Volume(volumes(node)?),
-        "workdir" => InstructionKind::Workdir(text(node)?),
-        _ => return Err(unknown_instruction(node).into()),
+        Keyword::Stopsignal => InstructionKind::Stopsignal(single_argument(node, source)?),
+        Keyword::User => InstructionKind::User(text(node, source)?),
+        Keyword::Volume => InstructionKind::Volume(volumes(node)?),
+        Keyword::Workdir => InstructionKind::Workdir(text(node, source)?),
+        Keyword::Unknown => return Err(unknown_instruction(node).into()),
     };
     Ok(Typed::Instruction(kind))
 }
@@ -169,9 +168,9 @@ fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnost
     Diagnostic::error(code, Phase::Instructions, span, message)
 }
 
-fn unknown_instruction(node: &Node) -> Diagnostic {
-    let word = &node.keyword;
-    let help = match closest(&word.text, INSTRUCTIONS) {
+fn unknown_instruction(node: &Node<'_>) -> Diagnostic {
+    let word = &node.word;
+    let help = match closest(&word.text, Keyword::names()) {
         Some(known) => format!("did you mean `{known}`?"),
         None => "if it belongs to the instruction above, end that one's line with the escape character, mostly `\\`".to_owned(),
     };
@@ -183,30 +182,30 @@ fn unknown_instruction(node: &Node) -> Diagnostic {
     .with_help(help)
 }
 
-fn before_from(node: &Node) -> Diagnostic {
+fn before_from(node: &Node<'_>) -> Diagnostic {
     let message = format!(
         "{} stands before the first FROM",
-        node.keyword.text.to_uppercase()
+        node.word.text.to_uppercase()
     );
-    error("no-stage", node.keyword.span, message)
+    error("no-stage", node.word.span, message)
         .within(node.lines)
         .with_label("no stage to add this to")
         .with_help("only ARG may stand before the first FROM: move this below it")
 }
 
 /// The instruction's name in messages.
-fn name_of(node: &Node) -> String {
-    node.keyword.text.to_uppercase()
+fn name_of(node: &Node<'_>) -> String {
+    node.word.text.to_uppercase()
 }
 
-fn no_flags(node: &Node) -> Result<(), Errors> {
+fn no_flags(node: &Node<'_>) -> Result<(), Errors> {
     Flags::check(&node.flags, &[]).map(|_| ())
 }
 
-fn missing_argument(node: &Node, help: &str) -> Diagnostic {
+fn missing_argument(node: &Node<'_>, help: &str) -> Diagnostic {
     error(
         "missing-argument",
-        node.keyword.span,
+        node.word.span,
         format!("{} needs an argument", name_of(node)),
     )
     .with_label("nothing follows")
@@ -214,14 +213,14 @@ fn missing_argument(node: &Node, help: &str) -> Diagnostic {
 }
 
 /// The text of an instruction that takes exactly one, and no flags.
-fn text(node: &Node) -> Result<String, Errors> {
+fn text(node: &Node<'_>, source: &Source) -> Result<Text, Errors> {
     no_flags(node)?;
-    Ok(single_argument(node)?)
+    Ok(single_argument(node, source)?)
 }
 
-fn single_argument(node: &Node) -> Result<String, Diagnostic> {
+fn single_argument(node: &Node<'_>, source: &Source) -> Result<Text, Diagnostic> {
     match node.arguments.words() {
-        [word] => Ok(word.text.clone()),
+        [word] => Ok(Text::of(word, source)),
         _ => Err(missing_argument(
             node,
             "write it behind the instruction, on the same line",
@@ -230,7 +229,7 @@ fn single_argument(node: &Node) -> Result<String, Diagnostic> {
 }
 
 /// The arguments of an instruction that takes at least one, and no flags.
-fn words(node: &Node) -> Result<Vec<String>, Errors> {
+fn words(node: &Node<'_>) -> Result<Vec<String>, Errors> {
     no_flags(node)?;
     let words = node.arguments.words();
     if words.is_empty() {
@@ -240,27 +239,38 @@ fn words(node: &Node) -> Result<Vec<String>, Errors> {
         )
         .into());
     }
-    Ok(words.iter().map(|word| word.text.clone()).collect())
+    Ok(texts(words))
 }
 
 /// `CMD` and `ENTRYPOINT`; nothing at all is a valid command here.
-fn plain_command(node: &Node) -> Result<CommandLine, Errors> {
+fn plain_command(node: &Node<'_>, source: &Source) -> Result<CommandLine, Errors> {
     no_flags(node)?;
-    Ok(command_line(node))
+    Ok(command_line(node, source))
 }
 
 /// Exec form for a JSON array, otherwise shell form.
-fn command_line(node: &Node) -> CommandLine {
-    let words = node.arguments.words().iter().map(|word| word.text.clone());
-    if node.is_json() {
-        CommandLine::Exec(words.collect())
-    } else {
-        CommandLine::Shell(words.collect())
+fn command_line(node: &Node<'_>, source: &Source) -> CommandLine {
+    command_of(node.arguments.words(), node.is_json(), source)
+}
+
+fn command_of(words: &[Word<'_>], is_json: bool, source: &Source) -> CommandLine {
+    match words {
+        words if is_json => CommandLine::Exec(texts(words)),
+        [text] => CommandLine::Shell(Text::of(text, source)),
+        words => {
+            let joined: String = words.iter().map(|word| &*word.text).collect();
+            CommandLine::Shell(joined.into())
+        }
     }
 }
 
+fn texts(words: &[Word<'_>]) -> Vec<String> {
+    let texts = words.iter().map(|word| word.text.clone().into_owned());
+    texts.collect()
+}
+
 /// `SHELL`
-fn shell(node: &Node) -> Result<Vec<String>, Errors> {
+fn shell(node: &Node<'_>) -> Result<Vec<String>, Errors> {
     const HELP: &str = "write it as a JSON array, such as `SHELL [\"/bin/bash\", \"-c\"]`";
     let with_help = |error: Diagnostic| {
         if error.code == "missing-argument" {
@@ -289,7 +299,7 @@ fn shell(node: &Node) -> Result<Vec<String>, Errors> {
 }
 
 /// `VOLUME`
-fn volumes(node: &Node) -> Result<Vec<String>, Errors> {
+fn volumes(node: &Node<'_>) -> Result<Vec<String>, Errors> {
     let volumes = words(node)?;
     let mut found = Found::default();
     for (volume, word) in volumes.iter().zip(node.arguments.words()) {
@@ -463,7 +473,7 @@ mod tests {
         };
         let sources = [
             SourceArgument::Heredoc(heredoc.clone()),
-            SourceArgument::Path("a".to_owned()),
+            SourceArgument::Path("a".into()),
         ];
         assert_eq!(copy.transfer.sources, sources);
         assert_eq!(heredoc.body(), "x\n");

@@ -4,10 +4,11 @@
 //! places of the strings are wanted, and because lone surrogates become U+FFFD here as they do in the reference.
 //! Never recursive: other values are only checked, with their brackets on a stack.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A string of the array and where it stands, quotes included.
-pub(crate) type Element = (String, Range<usize>);
+pub(crate) type Element<'a> = (Cow<'a, str>, Range<usize>);
 
 /// Why there is no array of strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(crate) enum NotStrings {
 const MAX_DEPTH: usize = 10_000;
 
 /// Reads a text that must be one array and nothing else but white space.
-pub(crate) fn parse_strings(text: &str) -> Result<Vec<Element>, NotStrings> {
+pub(crate) fn parse_strings(text: &str) -> Result<Vec<Element<'_>>, NotStrings> {
     let mut scanner = Scanner {
         text,
         offset: text.len() - text.trim_start().len(),
@@ -44,7 +45,7 @@ struct Scanner<'a> {
     offset: usize,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.offset).copied()
     }
@@ -62,7 +63,7 @@ impl Scanner<'_> {
     /// The rest behind `[`. `other` becomes the place of the first element that is no string.
     fn elements(
         &mut self,
-        elements: &mut Vec<Element>,
+        elements: &mut Vec<Element<'a>>,
         other: &mut Option<Range<usize>>,
     ) -> Option<()> {
         self.skip_blanks();
@@ -87,20 +88,14 @@ impl Scanner<'_> {
         self.peek().is_none().then_some(())
     }
 
-    fn string(&mut self) -> Option<String> {
+    fn string(&mut self) -> Option<Cow<'a, str>> {
         self.eat(b'"')?;
-        let mut decoded = String::new();
+        let plain = self.plain_part()?;
+        if self.text.as_bytes()[self.offset - 1] == b'"' {
+            return Some(Cow::Borrowed(plain));
+        }
+        let mut decoded = plain.to_owned();
         loop {
-            let plain = self.text[self.offset..].find(['"', '\\'])?;
-            let part = &self.text[self.offset..self.offset + plain];
-            if part.bytes().any(|byte| byte < b' ') {
-                return None;
-            }
-            decoded.push_str(part);
-            self.offset += plain + 1;
-            if self.text.as_bytes()[self.offset - 1] == b'"' {
-                return Some(decoded);
-            }
             let escaped = self.peek()?;
             self.offset += 1;
             decoded.push(match escaped {
@@ -113,7 +108,20 @@ impl Scanner<'_> {
                 b'u' => self.unicode_escape()?,
                 _ => return None,
             });
+            decoded.push_str(self.plain_part()?);
+            if self.text.as_bytes()[self.offset - 1] == b'"' {
+                return Some(Cow::Owned(decoded));
+            }
         }
+    }
+
+    /// The text up to a quote or a backslash, which is read too.
+    fn plain_part(&mut self) -> Option<&'a str> {
+        let rest = &self.text[self.offset..];
+        let length = memchr::memchr2(b'"', b'\\', rest.as_bytes())?;
+        let part = &rest[..length];
+        self.offset += length + 1;
+        (!part.bytes().any(|byte| byte < b' ')).then_some(part)
     }
 
     /// What follows `\u`: one code unit, or two that make a pair.
@@ -254,7 +262,7 @@ mod tests {
         ];
         for (text, expected) in table {
             let found = parse_strings(text).unwrap_or_else(|reason| panic!("{text}: {reason:?}"));
-            let strings: Vec<_> = found.iter().map(|(string, _)| string.as_str()).collect();
+            let strings: Vec<_> = found.iter().map(|(string, _)| &**string).collect();
             assert_eq!(&strings, expected, "{text}");
         }
     }

@@ -28,6 +28,7 @@ pub mod image_config;
 pub mod instruction;
 pub mod instructions;
 mod json;
+pub mod keyword;
 mod letters;
 mod lines;
 pub mod mend;
@@ -40,6 +41,7 @@ pub mod reference;
 pub mod source;
 pub mod suggest;
 pub mod syntax;
+pub mod text;
 pub mod word;
 
 pub use plan::plan;

@@ -9,6 +9,7 @@
 //! A [`LogicalLine`] remembers where each of its parts came from, so that any range of the joined text can be shown
 //! in the file. Heredoc bodies are read from the same [`LineReader`] by [`crate::ast`]. Directives are not looked at.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Phase};
@@ -26,22 +27,24 @@ pub(crate) struct PhysicalLine<'a> {
     pub(crate) number: usize,
     /// Its text, newline included.
     pub(crate) raw: &'a str,
+    /// Its text without any `\r` and `\n` at the end.
+    pub(crate) text: &'a str,
 }
 
 impl<'a> PhysicalLine<'a> {
-    /// Its text without any `\r` and `\n` at the end.
-    pub(crate) fn text(&self) -> &'a str {
-        self.raw.trim_end_matches(['\r', '\n'])
-    }
-
     /// Its place without the line ending.
     pub(crate) fn span(&self) -> Span {
-        Span::new(self.start, self.start + self.text().len())
+        Span::new(self.start, self.start + self.text.len())
+    }
+
+    /// Its text without blanks in front.
+    pub(crate) fn trimmed(&self) -> &'a str {
+        trim_start(self.text)
     }
 
     /// Whether its first character that is not blank is `#`.
     pub(crate) fn is_comment(&self) -> bool {
-        self.raw.trim_start().starts_with('#')
+        self.trimmed().starts_with('#')
     }
 
     fn lines(&self) -> Lines {
@@ -52,15 +55,49 @@ impl<'a> PhysicalLine<'a> {
     }
 }
 
+/// As `str::trim_start`, quick where nothing but ordinary blanks is to be trimmed.
+fn trim_start(text: &str) -> &str {
+    let mut bytes = text.as_bytes().iter();
+    let plain = bytes.position(|byte| !matches!(byte, b' ' | b'\t'));
+    let rest = &text[plain.unwrap_or(text.len())..];
+    match rest.as_bytes().first() {
+        Some(b'!'..=b'~') | None => rest,
+        _ => rest.trim_start(),
+    }
+}
+
+/// As `str::trim_end`, quick where there is nothing to trim.
+fn trim_end(text: &str) -> &str {
+    match text.as_bytes().last() {
+        Some(b'!'..=b'~') => text,
+        _ => text.trim_end(),
+    }
+}
+
 /// Hands out the lines of a file, one after the other.
 #[derive(Debug)]
 pub(crate) struct LineReader<'a> {
     text: &'a str,
     /// Offset of the next line.
     offset: usize,
+    /// Newlines behind it, counted from `first`.
+    newlines: memchr::Memchr<'a>,
+    first: usize,
     /// Lines handed out.
     count: usize,
+    /// Room that a joined line left behind for the next one.
+    spare: Spare,
 }
+
+/// Where continuations are joined.
+#[derive(Debug, Default)]
+struct Spare {
+    text: String,
+    parts: Vec<(usize, usize)>,
+}
+
+/// Of a room larger than this not all is kept.
+const MAX_SPARE: usize = 64 << 10;
 
 impl<'a> LineReader<'a> {
     pub(crate) fn new(source: &'a Source) -> Self {
@@ -73,31 +110,54 @@ impl<'a> LineReader<'a> {
         Self {
             text,
             offset,
+            newlines: memchr::memchr_iter(b'\n', &text.as_bytes()[offset..]),
+            first: offset,
             count: 0,
+            spare: Spare::default(),
+        }
+    }
+
+    /// A reader of the lines from an offset on.
+    pub(crate) fn at(source: &'a Source, offset: usize) -> Self {
+        Self {
+            offset,
+            newlines: memchr::memchr_iter(b'\n', &source.text().as_bytes()[offset..]),
+            first: offset,
+            count: source.line_at(offset) - 1,
+            ..Self::new(source)
+        }
+    }
+
+    /// Takes the room of a line that is done with.
+    pub(crate) fn reuse(&mut self, line: LogicalLine<'_>) {
+        if let Cow::Owned(mut text) = line.text {
+            text.clear();
+            text.shrink_to(MAX_SPARE);
+            let mut parts = line.parts;
+            parts.clear();
+            self.spare = Spare { text, parts };
         }
     }
 
     /// The next line; none at the end of the file.
     pub(crate) fn next_line(&mut self) -> Result<Option<PhysicalLine<'a>>, Diagnostic> {
         let rest = &self.text[self.offset..];
-        let Some(raw) = rest.split_inclusive('\n').next() else {
+        if rest.is_empty() {
             return Ok(None);
-        };
+        }
+        let newline = self.newlines.next().map(|at| self.first + at - self.offset);
+        let raw = newline.map_or(rest, |newline| &rest[..=newline]);
         self.count += 1;
+        let length = newline.unwrap_or(raw.len());
         let line = PhysicalLine {
             start: self.offset,
             number: self.count,
             raw,
+            text: without_returns(&raw[..length]),
         };
         self.offset += raw.len();
-        if raw.strip_suffix('\n').unwrap_or(raw).len() > MAX_LINE {
-            let message = format!("line {} is longer than {MAX_LINE} bytes", line.number);
-            let span = Span::new(line.start, line.start);
-            return Err(
-                Diagnostic::error("line-too-long", Phase::Parse, span, message)
-                    .within(line.lines())
-                    .with_help("break it with continuations, or COPY the content from a file"),
-            );
+        if length > MAX_LINE {
+            return Err(too_long(&line));
         }
         Ok(Some(line))
     }
@@ -107,18 +167,40 @@ impl<'a> LineReader<'a> {
         self.text
     }
 
+    /// Offset of the next line.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// Lines handed out so far.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 }
 
+/// The text without carriage returns at its end.
+fn without_returns(text: &str) -> &str {
+    if text.as_bytes().last() == Some(&b'\r') {
+        text.trim_end_matches('\r')
+    } else {
+        text
+    }
+}
+
+fn too_long(line: &PhysicalLine<'_>) -> Diagnostic {
+    let message = format!("line {} is longer than {MAX_LINE} bytes", line.number);
+    let span = Span::new(line.start, line.start);
+    Diagnostic::error("line-too-long", Phase::Parse, span, message)
+        .within(line.lines())
+        .with_help("break it with continuations, or COPY the content from a file")
+}
+
 /// An instruction's text with continuations joined.
 #[derive(Clone, Debug)]
-pub(crate) struct LogicalLine {
-    /// The joined text, blanks in front of the instruction removed.
-    pub(crate) text: String,
-    /// Offsets in `text` where a part begins, and the part's offset in the file.
+pub(crate) struct LogicalLine<'a> {
+    /// The joined text, blanks in front of the instruction removed; the file's own where there is nothing to join.
+    pub(crate) text: Cow<'a, str>,
+    /// Offsets in `text` where a part begins, and the part's offset in the file: all but the first part.
     parts: Vec<(usize, usize)>,
     /// From the first character to the end of the last line that belongs to it.
     pub(crate) span: Span,
@@ -128,47 +210,60 @@ pub(crate) struct LogicalLine {
     pub(crate) blank_lines: Vec<Span>,
 }
 
-impl LogicalLine {
+impl<'a> LogicalLine<'a> {
     /// Reads on from the instruction's first line, which must not be a comment; none if it is blank.
     pub(crate) fn read(
-        first: PhysicalLine<'_>,
-        reader: &mut LineReader<'_>,
+        first: PhysicalLine<'a>,
+        reader: &mut LineReader<'a>,
         escape: char,
     ) -> Result<Option<Self>, Diagnostic> {
-        let whole = first.text();
-        let trimmed = whole.trim_start();
-        let start = first.start + whole.len() - trimmed.len();
-        let (text, mut continues) = strip_continuation(trimmed, escape);
+        let trimmed = first.trimmed();
+        let start = first.start + first.text.len() - trimmed.len();
+        let (text, continues) = strip_continuation(trimmed, escape);
         if text.is_empty() && !continues {
             return Ok(None);
         }
         let mut line = Self {
-            text: text.to_owned(),
-            parts: vec![(0, start)],
+            text: Cow::Borrowed(text),
+            parts: Vec::new(),
             span: Span::new(start, first.span().end),
             lines: first.lines(),
             blank_lines: Vec::new(),
         };
+        if continues {
+            line.join(reader, escape)?;
+        }
+        Ok(Some(line))
+    }
+
+    /// Appends the lines that a continuation takes along.
+    fn join(&mut self, reader: &mut LineReader<'a>, escape: char) -> Result<(), Diagnostic> {
+        let Spare { mut text, parts } = std::mem::take(&mut reader.spare);
+        text.push_str(&self.text);
+        self.parts = parts;
+        let mut continues = true;
         while continues {
             let Some(next) = reader.next_line()? else {
                 break;
             };
-            line.lines.last = next.number;
-            line.span.end = next.span().end;
-            if next.is_comment() {
+            self.lines.last = next.number;
+            self.span.end = next.span().end;
+            let trimmed = next.trimmed();
+            if trimmed.starts_with('#') {
                 continue;
             }
-            if next.text().trim_start().is_empty() {
+            if trimmed.is_empty() {
                 let end = next.start + next.raw.len();
-                line.blank_lines.push(Span::new(next.start, end));
+                self.blank_lines.push(Span::new(next.start, end));
                 continue;
             }
-            let (text, goes_on) = strip_continuation(next.text(), escape);
-            line.parts.push((line.text.len(), next.start));
-            line.text.push_str(text);
+            let (part, goes_on) = strip_continuation(next.text, escape);
+            self.parts.push((text.len(), next.start));
+            text.push_str(part);
             continues = goes_on;
         }
-        Ok(Some(line))
+        self.text = Cow::Owned(text);
+        Ok(())
     }
 
     /// Where a range of the text stands in the file; from its first character to its last, continuations included.
@@ -184,11 +279,11 @@ impl LogicalLine {
 
     /// Where one byte of the text stands in the file.
     fn source_offset(&self, offset: usize) -> usize {
-        let part = self
-            .parts
-            .partition_point(|&(joined, _)| joined <= offset)
-            .saturating_sub(1);
-        let (joined, source) = self.parts[part];
+        let behind = self.parts.partition_point(|&(joined, _)| joined <= offset);
+        let (joined, source) = match behind {
+            0 => (0, self.span.start),
+            behind => self.parts[behind - 1],
+        };
         source + (offset - joined)
     }
 
@@ -202,12 +297,25 @@ impl LogicalLine {
     }
 }
 
+/// The joined text of the instruction that begins at an offset; empty if none does.
+pub(crate) fn joined_at(source: &Source, offset: usize, escape: char) -> Cow<'_, str> {
+    let mut reader = LineReader::at(source, offset);
+    let first = reader.next_line().ok().flatten();
+    let line = first.and_then(|first| LogicalLine::read(first, &mut reader, escape).ok()?);
+    line.map(|line| line.text).unwrap_or_default()
+}
+
 /// Removes the escape character and the blanks behind it from a line's end; false if there is none.
 ///
 /// Two escape characters in a row are no continuation, three neither.
 fn strip_continuation(text: &str, escape: char) -> (&str, bool) {
-    match text.trim_end_matches([' ', '\t']).strip_suffix(escape) {
-        Some(before) if !before.ends_with(escape) => (before, true),
+    let bytes = text.as_bytes();
+    let is_escape = |byte: &u8| char::from(*byte) == escape;
+    let last = bytes.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'));
+    match last {
+        Some(last) if is_escape(&bytes[last]) && !bytes[..last].last().is_some_and(is_escape) => {
+            (&text[..last], true)
+        }
         _ => (text, false),
     }
 }
@@ -215,7 +323,7 @@ fn strip_continuation(text: &str, escape: char) -> (&str, bool) {
 /// A part of a logical line that knows where it came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fragment<'a> {
-    line: &'a LogicalLine,
+    line: &'a LogicalLine<'a>,
     start: usize,
     end: usize,
 }
@@ -246,42 +354,45 @@ impl<'a> Fragment<'a> {
 
     /// All from an offset on.
     pub(crate) fn from(&self, offset: usize) -> Self {
-        self.slice(offset..self.text().len())
+        self.slice(offset..self.end - self.start)
     }
 
     /// Without white space at both ends.
     pub(crate) fn trim(&self) -> Self {
         let text = self.text();
-        let start = text.len() - text.trim_start().len();
-        self.slice(start..start + text.trim().len())
+        let behind = trim_start(text);
+        let start = text.len() - behind.len();
+        self.slice(start..start + trim_end(behind).len())
     }
 
     /// Cuts once at the first run of blanks; none without one.
     pub(crate) fn split_once_at_blanks(&self) -> Option<(Self, Self)> {
-        let text = self.text();
-        let blank = text.find(is_blank)?;
-        let behind = text[blank..]
-            .find(|char| !is_blank(char))
-            .map_or(text.len(), |at| blank + at);
+        let bytes = self.text().as_bytes();
+        let blank = bytes.iter().position(|byte| is_blank(*byte))?;
+        let rest = &bytes[blank..];
+        let blanks = rest.iter().position(|byte| !is_blank(*byte));
+        let behind = blank + blanks.unwrap_or(rest.len());
         Some((self.slice(0..blank), self.from(behind)))
     }
 
     /// Cuts at each run of blanks. Not empty, as long as the fragment is not.
-    pub(crate) fn split_at_blanks(&self) -> Vec<Self> {
-        let mut pieces = Vec::new();
-        let mut rest = *self;
-        while let Some((piece, behind)) = rest.split_once_at_blanks() {
-            pieces.push(piece);
+    pub(crate) fn split_at_blanks(&self) -> impl Iterator<Item = Self> {
+        let mut rest = Some(*self);
+        std::iter::from_fn(move || {
+            let whole = rest?;
+            let (piece, behind) = match whole.split_once_at_blanks() {
+                Some((piece, behind)) => (piece, Some(behind)),
+                None => (whole, None),
+            };
             rest = behind;
-        }
-        pieces.push(rest);
-        pieces
+            Some(piece)
+        })
     }
 }
 
 /// The characters that separate words for the grammar; narrower than Unicode white space.
-fn is_blank(char: char) -> bool {
-    matches!(char, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ')
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\x0b' | b'\x0c' | b'\r' | b' ')
 }
 
 #[cfg(test)]
@@ -299,7 +410,7 @@ mod tests {
             if let Some(line) =
                 LogicalLine::read(first, &mut reader, escape).expect("the text is valid")
             {
-                found.push((line.text, line.lines.first, line.lines.last));
+                found.push((line.text.into_owned(), line.lines.first, line.lines.last));
             }
         }
         found
@@ -386,8 +497,7 @@ mod tests {
         let words: Vec<_> = line
             .fragment()
             .split_at_blanks()
-            .iter()
-            .map(Fragment::span)
+            .map(|piece| piece.span())
             .collect();
         let shown: Vec<_> = words
             .iter()

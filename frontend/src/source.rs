@@ -3,7 +3,8 @@
 //! Everything that comes from a Dockerfile carries a [`Span`] (byte offsets) so that an error can point at it;
 //! [`Source`] turns offsets into lines. Pure text: nothing here reads a file.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 /// A range of bytes of a [`Source`]: `start..end`, `end` exclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +33,16 @@ pub struct Lines {
 
 /// The text of one Dockerfile, cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Source {
-    name: Arc<str>,
-    text: Arc<str>,
-    /// Offset of the first byte of each line.
-    line_starts: Arc<[usize]>,
+pub struct Source(Arc<Shared>);
+
+/// What all clones of a source share.
+#[derive(Debug)]
+struct Shared {
+    name: Box<str>,
+    text: Box<str>,
+    /// Offset of the first byte of each line; found when a place is first asked for, which a file without a fault
+    /// never is.
+    line_starts: OnceLock<Box<[usize]>>,
 }
 
 impl Source {
@@ -45,50 +51,54 @@ impl Source {
     /// Bytes that are not UTF-8 become U+FFFD: the reference passes them on unchanged, but no Dockerfile seen
     /// in the field has them outside comments.
     pub fn new(name: &str, bytes: &[u8]) -> Self {
-        let text: Arc<str> = String::from_utf8_lossy(bytes).into();
-        // A file beyond the limit is refused, so its lines are of no use.
-        let counted = &text.as_bytes()[..text.len().min(crate::ast::MAX_FILE)];
-        let newlines = counted.iter().enumerate();
-        let line_starts = std::iter::once(0)
-            .chain(
-                newlines
-                    .filter(|(_, byte)| **byte == b'\n')
-                    .map(|(offset, _)| offset + 1),
-            )
-            .collect();
-        Self {
+        let text = std::str::from_utf8(bytes).map_or_else(
+            |_| String::from_utf8_lossy(bytes),
+            // Checked in one sweep: nearly every file is what it should be.
+            Cow::Borrowed,
+        );
+        Self(Arc::new(Shared {
             name: name.into(),
-            text,
-            line_starts,
-        }
+            text: text.into(),
+            line_starts: OnceLock::new(),
+        }))
     }
 
     /// The name given to [`Source::new`].
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The whole text.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
+    }
+
+    fn line_starts(&self) -> &[usize] {
+        self.0.line_starts.get_or_init(|| {
+            let text = self.text().as_bytes();
+            // A file beyond the limit is refused, so its lines are of no use.
+            let counted = &text[..text.len().min(crate::ast::MAX_FILE)];
+            let behind_newlines = memchr::memchr_iter(b'\n', counted).map(|at| at + 1);
+            std::iter::once(0).chain(behind_newlines).collect()
+        })
     }
 
     /// The line, counted from 1, that holds the byte at `offset`.
     pub fn line_at(&self, offset: usize) -> usize {
-        self.line_starts
+        self.line_starts()
             .partition_point(|&start| start <= offset)
             .max(1)
     }
 
     /// The line and column, both counted from 1, of the character at `offset`. Columns are characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
-        let offset = (0..=offset.min(self.text.len()))
+        let offset = (0..=offset.min(self.text().len()))
             .rev()
-            .find(|&at| self.text.is_char_boundary(at))
+            .find(|&at| self.text().is_char_boundary(at))
             .unwrap_or(0);
         let line = self.line_at(offset);
-        let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        (line, self.text[start..offset].chars().count() + 1)
+        let start = self.line_starts().get(line - 1).copied().unwrap_or(0);
+        (line, self.text()[start..offset].chars().count() + 1)
     }
 
     /// The lines that a span touches.
@@ -107,14 +117,14 @@ impl Source {
     /// The span of whole lines, without the last line's newline.
     pub fn span_of_lines(&self, lines: Lines) -> Span {
         let start = self
-            .line_starts
+            .line_starts()
             .get(lines.first.saturating_sub(1))
             .copied()
-            .unwrap_or(self.text.len());
+            .unwrap_or_else(|| self.text().len());
         let end = self
-            .line_starts
+            .line_starts()
             .get(lines.last)
-            .map_or(self.text.len(), |next| next - 1);
+            .map_or_else(|| self.text().len(), |next| next - 1);
         Span {
             start,
             end: end.max(start),

@@ -11,38 +11,55 @@ pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     }
     let written: Vec<char> = written.to_lowercase().chars().collect();
     let limit = written.len().div_ceil(2).min(2);
+    let mut rows = Rows::default();
+    let mut letters = Vec::new();
     known
         .into_iter()
         .take(MAX_KNOWN)
-        .map(|name| {
-            (
-                distance(&written, &name.to_lowercase().chars().collect::<Vec<_>>()),
-                name,
-            )
+        .filter_map(|name| {
+            letters.clear();
+            letters.extend(name.chars().flat_map(char::to_lowercase));
+            // Each letter that one has more is a step.
+            let is_near = letters.len().abs_diff(written.len()) <= limit;
+            is_near.then(|| (rows.distance(&written, &letters), name))
         })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-/// Levenshtein distance in which two neighbours that changed places count once: the commonest slip of fingers.
-fn distance(left: &[char], right: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=right.len()).collect();
-    for (line, a) in left.iter().enumerate() {
-        let mut row = vec![line + 1];
-        for (column, b) in right.iter().enumerate() {
-            let replaced = above[column] + usize::from(a != b);
-            let mut best = replaced.min(above[column + 1] + 1).min(row[column] + 1);
-            let is_swap = line > 0 && column > 0 && *a == right[column - 1] && left[line - 1] == *b;
-            if is_swap {
-                best = best.min(before[column - 1] + 1);
+/// Lines of the table of distances, kept from name to name.
+#[derive(Default)]
+struct Rows {
+    before: Vec<usize>,
+    above: Vec<usize>,
+    row: Vec<usize>,
+}
+
+impl Rows {
+    /// Levenshtein distance in which two neighbours that changed places count once: the commonest slip of fingers.
+    fn distance(&mut self, left: &[char], right: &[char]) -> usize {
+        self.above.clear();
+        self.above.extend(0..=right.len());
+        for (line, a) in left.iter().enumerate() {
+            self.row.clear();
+            self.row.push(line + 1);
+            for (column, b) in right.iter().enumerate() {
+                let replaced = self.above[column] + usize::from(a != b);
+                let longer = self.above[column + 1].min(self.row[column]) + 1;
+                let mut best = replaced.min(longer);
+                let is_swap =
+                    line > 0 && column > 0 && *a == right[column - 1] && left[line - 1] == *b;
+                if is_swap {
+                    best = best.min(self.before[column - 1] + 1);
+                }
+                self.row.push(best);
             }
-            row.push(best);
+            std::mem::swap(&mut self.before, &mut self.above);
+            std::mem::swap(&mut self.above, &mut self.row);
         }
-        before = std::mem::replace(&mut above, row);
+        self.above[right.len()]
     }
-    above[right.len()]
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ proptest! {
         match instructions::parse(&source) {
             Err(errors) => errors.iter().for_each(|error| assert_places(&source, error)),
             Ok(program) => {
-                program.warnings.iter().for_each(|warning| assert_places(&source, warning));
+                program.warnings().iter().for_each(|warning| assert_places(&source, warning));
                 for stage in &program.stages {
                     assert_inside(&source, stage.span);
                     assert_inside(&source, stage.base_span);

@@ -209,7 +209,7 @@ pub(super) fn argument_names(program: &Program) -> BTreeSet<String> {
         .iter()
         .chain(program.stages.iter().flat_map(|stage| &stage.instructions));
     let names = instructions.flat_map(|instruction| match &instruction.kind {
-        InstructionKind::Arg(pairs) => pairs.iter().map(|pair| pair.name.clone()).collect(),
+        InstructionKind::Arg(pairs) => pairs.iter().map(|pair| pair.name.to_string()).collect(),
         _ => Vec::new(),
     });
     names.collect()

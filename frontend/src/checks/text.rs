@@ -4,45 +4,70 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::quote::{pair_value, quoted};
 use super::{CheckSettings, RULES};
-use crate::ast::{Arguments, Dockerfile, Node, Pair, Word};
+use crate::ast::{self, Arguments, Node, Pair, Word};
 use crate::diagnostic::{Diagnostic, Edit};
+use crate::instruction::{Comments, Program};
+use crate::keyword::Keyword;
 use crate::letters;
 use crate::source::Span;
 use crate::word::{Mode, expand_with};
 
-/// All warnings of a file whose instructions are valid, in the order of the rules' work.
-pub(crate) fn of_text(file: &Dockerfile) -> Vec<Diagnostic> {
-    let mut checker = Checker {
-        file,
-        warnings: file.warnings.clone(),
+/// All warnings that a program's text fires, in the order of the rules' work.
+pub(crate) fn of_text(program: &Program) -> Vec<Diagnostic> {
+    let noted = &program.noted;
+    let text = program.source.text();
+    let mut checks = TextChecks {
+        text,
+        escape: program.escape,
+        warnings: noted.blank_lines.clone(),
         stages: HashMap::new(),
     };
-    for node in &file.nodes {
-        checker.check(node);
+    for suspect in &noted.suspects {
+        let again = ast::read_at(&program.source, suspect.start, program.escape, |node| {
+            node.comments.clone_from(&suspect.comments);
+            checks.look_at(node);
+        });
+        debug_assert!(again.is_some(), "what was read once can be read again");
     }
-    checker.check_casing(&file.nodes);
-    checker.warnings
+    checks
+        .warnings
+        .extend(noted.casing.warnings(&program.source));
+    checks.warnings
 }
 
-/// What is remembered from instruction to instruction.
-struct Checker<'a> {
-    file: &'a Dockerfile,
+/// Looks at instructions one after the other.
+#[derive(Debug)]
+struct TextChecks<'a> {
+    /// The file's text.
+    text: &'a str,
+    escape: char,
     warnings: Vec<Diagnostic>,
     /// Names of stages so far, lower-cased, and where they stand.
     stages: HashMap<String, Span>,
 }
 
-impl<'a> Checker<'a> {
+impl TextChecks<'_> {
+    /// Whether a word stands in the text as it was read: without continuations, quotes or escapes that were taken out.
+    fn is_verbatim(&self, word: &Word<'_>) -> bool {
+        self.text.get(word.span.start..word.span.end) == Some(&*word.text)
+    }
+
+    /// Whether nothing but blanks stands between two places, on one line.
+    fn is_blank_between(&self, start: usize, end: usize) -> bool {
+        let between = self.text.get(start..end);
+        between.is_some_and(|text| text.chars().all(|char| matches!(char, ' ' | '\t')))
+    }
+
     /// Reports unless a comment above the instruction says not to.
-    fn report(&mut self, rule: &'static str, node: &Node, span: Span, message: String) {
+    fn report(&mut self, rule: &'static str, node: &Node<'_>, span: Span, message: String) {
         self.report_mendable(rule, node, span, message, None);
     }
 
-    /// As [`Checker::report`], with an edit that mends it if there is one.
+    /// As [`TextChecks::report`], with an edit that mends it if there is one.
     fn report_mendable(
         &mut self,
         rule: &'static str,
-        node: &Node,
+        node: &Node<'_>,
         span: Span,
         message: String,
         edit: Option<Edit>,
@@ -55,56 +80,57 @@ impl<'a> Checker<'a> {
     }
 
     /// What writes another text in place of a word; none if the word does not stand in the file in one piece.
-    fn replacing(&self, word: &Word, text: String) -> Option<Edit> {
+    fn replacing(&self, word: &Word<'_>, text: String) -> Option<Edit> {
         let span = word.span;
-        self.file.is_verbatim(word).then_some(Edit { span, text })
+        self.is_verbatim(word).then_some(Edit { span, text })
     }
 
-    fn check(&mut self, node: &'a Node) {
-        let keyword = letters::upper(&letters::lower(&node.keyword.text));
-        match keyword.as_str() {
-            "FROM" => self.check_from(node),
-            "ARG" => {
-                let names = node.arguments.words().iter().map(name_of_arg);
-                self.check_description(node, &names.map(|(name, _)| name).collect::<Vec<_>>());
+    /// Looks at the next instruction.
+    fn look_at(&mut self, node: &Node<'_>) {
+        match node.keyword {
+            Keyword::From => self.check_from(node),
+            Keyword::Arg => {
+                self.check_description(node, || {
+                    let words = node.arguments.words().iter();
+                    words.map(|word| name_of_arg(word).0).collect()
+                });
                 // An ARG before the first FROM reaches no image by itself.
                 if !self.stages.is_empty() {
-                    node.arguments
-                        .words()
-                        .iter()
-                        .map(name_of_arg)
-                        .for_each(|name| self.check_secret(node, name));
+                    let words = node.arguments.words().iter();
+                    words.for_each(|word| self.check_secret(node, name_of_arg(word)));
                 }
             }
-            "ENV" | "LABEL" => {
-                let Arguments::Pairs(pairs) = &node.arguments else {
-                    return;
-                };
-                for pair in pairs {
-                    if pair.is_legacy {
-                        let message =
-                            format!("{keyword} `{}` is written without `=`", pair.name.text);
-                        let edit = self.pair_edit(pair);
-                        let span = pair.name.span;
-                        self.report_mendable("LegacyKeyValueFormat", node, span, message, edit);
-                    }
-                    if keyword == "ENV" {
-                        self.check_secret(node, (&pair.name.text, pair.name.span));
-                    }
-                }
-            }
-            "MAINTAINER" => {
+            Keyword::Env | Keyword::Label => self.check_pairs(node),
+            Keyword::Maintainer => {
                 let message = "MAINTAINER is deprecated".to_owned();
                 let edit = self.maintainer_edit(node);
-                let span = node.keyword.span;
+                let span = node.word.span;
                 self.report_mendable("MaintainerDeprecated", node, span, message, edit);
             }
             _ => {}
         }
     }
 
-    fn check_from(&mut self, node: &Node) {
-        let is_target = |flag: &&Word| {
+    fn check_pairs(&mut self, node: &Node<'_>) {
+        let Arguments::Pairs(pairs) = &node.arguments else {
+            return;
+        };
+        for pair in pairs {
+            if pair.is_legacy {
+                let keyword = node.keyword.name();
+                let message = format!("{keyword} `{}` is written without `=`", pair.name.text);
+                let edit = self.pair_edit(pair);
+                let span = pair.name.span;
+                self.report_mendable("LegacyKeyValueFormat", node, span, message, edit);
+            }
+            if node.keyword == Keyword::Env {
+                self.check_secret(node, (&pair.name.text, pair.name.span));
+            }
+        }
+    }
+
+    fn check_from(&mut self, node: &Node<'_>) {
+        let is_target = |flag: &&Word<'_>| {
             flag.text
                 .strip_prefix("--platform=")
                 .is_some_and(is_target_platform)
@@ -119,7 +145,7 @@ impl<'a> Checker<'a> {
             self.stages.insert(String::new(), node.span);
             return;
         };
-        let keyword = &node.keyword.text;
+        let keyword = &node.word.text;
         if is_lower(keyword) && !is_lower(&word.text) || is_upper(keyword) && !is_upper(&word.text)
         {
             let message = format!("`{}` is not cased like `{keyword}`", word.text);
@@ -128,7 +154,7 @@ impl<'a> Checker<'a> {
             self.report_mendable("FromAsCasing", node, word.span, message, edit);
         }
         let lower = letters::lower(&name.text);
-        if lower != name.text {
+        if lower != *name.text {
             let message = format!("the stage name `{}` is read as `{lower}`", name.text);
             let edit = self.replacing(name, lower.clone());
             self.report_mendable("StageNameCasing", node, name.span, message, edit);
@@ -139,7 +165,7 @@ impl<'a> Checker<'a> {
             let reserved = warning("ReservedStageName", name.span, message);
             self.warnings.push(reserved.within(node.lines));
         }
-        self.check_description(node, &[&lower]);
+        self.check_description(node, || vec![&lower]);
         if let Some(first) = self.stages.insert(lower, name.span) {
             let message = format!("a stage named `{}` exists already", name.text);
             let duplicate =
@@ -149,26 +175,23 @@ impl<'a> Checker<'a> {
     }
 
     /// The last comment above must begin with one of the names.
-    fn check_description(&mut self, node: &Node, names: &[&str]) {
-        let Some(comment) = node.comments.last() else {
+    fn check_description<'n>(&mut self, node: &Node<'_>, names: impl FnOnce() -> Vec<&'n str>) {
+        let Some(comment) = node.comments.iter().next_back() else {
             return;
         };
         let first = comment.split(' ').next().unwrap_or_default();
+        let names = names();
         if !names.is_empty() && !names.contains(&first) {
             let message = format!(
                 "the comment above does not begin with `{}`",
                 names.join("` or `")
             );
-            self.report(
-                "InvalidDefinitionDescription",
-                node,
-                node.keyword.span,
-                message,
-            );
+            let span = node.word.span;
+            self.report("InvalidDefinitionDescription", node, span, message);
         }
     }
 
-    fn check_secret(&mut self, node: &Node, (name, span): (&str, Span)) {
+    fn check_secret(&mut self, node: &Node<'_>, (name, span): (&str, Span)) {
         if looks_secret(name) {
             let message =
                 format!("`{name}` looks like a secret, and its value can be read from the image");
@@ -177,15 +200,15 @@ impl<'a> Checker<'a> {
     }
 
     /// Writes `name value` as `name=value`.
-    fn pair_edit(&self, pair: &Pair) -> Option<Edit> {
+    fn pair_edit(&self, pair: &Pair<'_>) -> Option<Edit> {
         let (name, value) = (&pair.name, &pair.value);
-        let is_simple = self.file.is_verbatim(name)
-            && self.file.is_verbatim(value)
-            && self.file.is_blank_between(name.span.end, value.span.start)
-            && !name.text.contains(['"', '\'', self.file.escape])
+        let is_simple = self.is_verbatim(name)
+            && self.is_verbatim(value)
+            && self.is_blank_between(name.span.end, value.span.start)
+            && !name.text.contains(['"', '\'', self.escape])
             // A name ends at an ASCII blank, a word at any: `a\u{a0}b c` is a name that no word can be.
             && !name.text.contains(char::is_whitespace);
-        let text = pair_value(&value.text, self.file.escape).filter(|_| is_simple)?;
+        let text = pair_value(&value.text, self.escape).filter(|_| is_simple)?;
         Some(Edit {
             span: Span::new(name.span.end, value.span.end),
             text: format!("={text}"),
@@ -193,70 +216,35 @@ impl<'a> Checker<'a> {
     }
 
     /// Writes `MAINTAINER name` as the label that replaces it.
-    fn maintainer_edit(&self, node: &Node) -> Option<Edit> {
+    fn maintainer_edit(&self, node: &Node<'_>) -> Option<Edit> {
         let [name] = node.arguments.words() else {
             return None;
         };
-        let is_simple = self.file.is_verbatim(&node.keyword)
-            && self.file.is_verbatim(name)
-            && self
-                .file
-                .is_blank_between(node.keyword.span.end, name.span.start);
-        let keyword = if is_upper(&node.keyword.text) {
+        let is_simple = self.is_verbatim(&node.word)
+            && self.is_verbatim(name)
+            && self.is_blank_between(node.word.span.end, name.span.start);
+        let keyword = if is_upper(&node.word.text) {
             "LABEL"
         } else {
             "label"
         };
-        let name_text = quoted(&name.text, self.file.escape);
+        let name_text = quoted(&name.text, self.escape);
         is_simple.then(|| Edit {
-            span: Span::new(node.keyword.span.start, name.span.end),
+            span: Span::new(node.word.span.start, name.span.end),
             text: format!("{keyword} org.opencontainers.image.authors={name_text}"),
         })
     }
 
     /// Removes a flag and the blanks behind it.
-    fn removed_flag(&self, node: &Node, flag: &Word) -> Option<Edit> {
+    fn removed_flag(&self, node: &Node<'_>, flag: &Word<'_>) -> Option<Edit> {
         let words = node.flags.iter().chain(node.arguments.words());
         let next = words.map(|word| word.span.start);
         let next = next.filter(|start| *start >= flag.span.end).min()?;
-        let is_simple = self.file.is_blank_between(flag.span.end, next);
+        let is_simple = self.is_blank_between(flag.span.end, next);
         is_simple.then(|| Edit {
             span: Span::new(flag.span.start, next),
             text: String::new(),
         })
-    }
-
-    /// Instruction words must be cased like most of them. What stands before the first FROM has no vote.
-    fn check_casing(&mut self, nodes: &[Node]) {
-        let first_stage = nodes
-            .iter()
-            .position(|node| letters::lower(&node.keyword.text) == "from");
-        let nodes = first_stage.map_or(&[][..], |first| &nodes[first..]);
-        let count = |is_cased: fn(&str) -> bool| {
-            nodes
-                .iter()
-                .filter(|node| is_cased(&node.keyword.text))
-                .count()
-        };
-        let (wanted, is_wanted): (_, fn(&str) -> bool) = if count(is_lower) > count(is_upper) {
-            ("lower", is_lower)
-        } else {
-            ("upper", is_upper)
-        };
-        for node in nodes.iter().filter(|node| !is_wanted(&node.keyword.text)) {
-            let message = format!(
-                "`{}` is not in {wanted} case like most instructions here",
-                node.keyword.text
-            );
-            let cased = if wanted == "lower" {
-                node.keyword.text.to_lowercase()
-            } else {
-                node.keyword.text.to_uppercase()
-            };
-            let mut casing = warning("ConsistentInstructionCasing", node.keyword.span, message);
-            casing.edits.extend(self.replacing(&node.keyword, cased));
-            self.warnings.push(casing.within(node.lines));
-        }
     }
 }
 
@@ -271,14 +259,15 @@ pub(crate) fn warning(rule: &'static str, span: Span, message: String) -> Diagno
 
 /// Whether a comment above an instruction says `check=skip=` and the rule's name. Who asks for an experimental rule gets
 /// it: as everywhere, `skip` has no say in those.
-pub(crate) fn is_skipped_by_comment(rule: &str, comments: &[String]) -> bool {
+pub(crate) fn is_skipped_by_comment(rule: &str, comments: &Comments) -> bool {
     !super::is_experimental(rule)
         && settings_of(comments).is_some_and(|settings| settings.skip.has(rule))
 }
 
 /// What the first `check=` comment above an instruction says. One that can't be read says nothing.
-pub(crate) fn settings_of(comments: &[String]) -> Option<CheckSettings> {
-    let value = comments.iter().find_map(|comment| {
+pub(crate) fn settings_of(comments: &Comments) -> Option<CheckSettings> {
+    let mut comments = comments.iter();
+    let value = comments.find_map(|comment| {
         let (name, value) = comment.split_once('=')?;
         (name.trim() == "check").then_some(value.trim_start())
     })?;
@@ -286,45 +275,70 @@ pub(crate) fn settings_of(comments: &[String]) -> Option<CheckSettings> {
     CheckSettings::parse(value.split_whitespace().next().unwrap_or_default()).ok()
 }
 
-fn is_lower(text: &str) -> bool {
+/// Whether a word has no upper case in it.
+pub(super) fn is_lower(text: &str) -> bool {
+    if text.is_ascii() {
+        return !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    }
     text == letters::lower(text)
 }
 
-fn is_upper(text: &str) -> bool {
+/// Whether a word has no lower case in it.
+pub(super) fn is_upper(text: &str) -> bool {
+    if text.is_ascii() {
+        return !text.bytes().any(|byte| byte.is_ascii_lowercase());
+    }
     text == letters::upper(text)
 }
 
-fn name_of_arg(word: &Word) -> (&str, Span) {
-    let name = word.text.split_once('=');
-    (name.map_or(&*word.text, |(name, _)| name), word.span)
+pub(super) fn name_of_arg<'w>(word: &'w Word<'_>) -> (&'w str, Span) {
+    let equals = word.text.bytes().position(|byte| byte == b'=');
+    (&word.text[..equals.unwrap_or(word.text.len())], word.span)
 }
 
 /// Whether a platform is the variable `TARGETPLATFORM` and nothing else.
 fn is_target_platform(platform: &str) -> bool {
     const MARK: &str = "\u{1}";
-    let environment = BTreeMap::from([("TARGETPLATFORM".to_owned(), MARK.to_owned())]);
+    const NAME: &str = "TARGETPLATFORM";
+    if !platform.contains(NAME) {
+        return false;
+    }
+    let environment = BTreeMap::from([(NAME.to_owned(), MARK.to_owned())]);
     let expansion = expand_with(platform, Mode::new('\\'), &environment);
     expansion.is_ok_and(|found| found.text == MARK && found.unmatched.is_empty())
 }
 
 /// Whether a variable of this name likely holds a secret.
 pub fn looks_secret(name: &str) -> bool {
-    const SECRET: [&str; 10] = [
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "key",
-        "password",
-        "pword",
-        "passwd",
-        "secret",
-        "token",
-    ];
+    if name.is_ascii() {
+        return has_secret_part(name);
+    }
+    // Letters beyond ASCII can have their lower case in it.
+    has_secret_part(&name.to_lowercase())
+}
+
+/// Whether one of the words with `_` between says so, and none says that it is harmless.
+fn has_secret_part(name: &str) -> bool {
     const HARMLESS: [&str; 3] = ["file", "public", "version"];
-    let lower = name.to_lowercase();
-    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-    has(&SECRET) && !has(&HARMLESS)
+    // By their length, so that few are compared.
+    let secret = |length| -> &[&str] {
+        match length {
+            3 => &["key"],
+            4 => &["auth"],
+            5 => &["token", "pword"],
+            6 => &["secret", "passwd", "apikey"],
+            8 => &["password"],
+            10 => &["credential"],
+            11 => &["credentials"],
+            _ => &[],
+        }
+    };
+    let is = |part: &[u8], words: &[&str]| {
+        let mut words = words.iter();
+        words.any(|word| word.as_bytes().eq_ignore_ascii_case(part))
+    };
+    let parts = || name.as_bytes().split(|byte| *byte == b'_');
+    parts().any(|part| is(part, secret(part.len()))) && !parts().any(|part| is(part, &HARMLESS))
 }
 
 #[cfg(test)]
@@ -387,7 +401,7 @@ mod tests {
             let program =
                 parse(&Source::new("Dockerfile", text.as_bytes())).expect("the file is valid");
             let found: Vec<_> = program
-                .warnings
+                .warnings()
                 .iter()
                 .map(|warning| (warning.code, &text[warning.span.start..warning.span.end]))
                 .collect();

@@ -1,11 +1,12 @@
 //! `HEALTHCHECK`: the type word, the command and the timing flags.
 
-use super::{error, missing_argument};
+use super::{command_of, error, missing_argument};
 use crate::ast::Node;
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::duration;
 use crate::flags::{FlagKind, FlagRule, Flags};
-use crate::instruction::{CommandLine, Healthcheck};
+use crate::instruction::Healthcheck;
+use crate::source::Source;
 use crate::suggest::closest;
 
 const FLAGS: [FlagRule; 5] = [
@@ -20,7 +21,7 @@ const FLAGS: [FlagRule; 5] = [
 const MIN_NANOSECONDS: i64 = 1_000_000;
 
 /// Types a `HEALTHCHECK`.
-pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Errors> {
+pub(super) fn healthcheck(node: &Node<'_>, source: &Source) -> Result<Healthcheck, Errors> {
     let Some((kind, command)) = node.arguments.words().split_first() else {
         return Err(missing_argument(
             node,
@@ -54,13 +55,8 @@ pub(super) fn healthcheck(node: &Node) -> Result<Healthcheck, Errors> {
                     "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off",
                 ));
             }
-            let words = command.iter().map(|word| word.text.clone());
             let check = Healthcheck::Command {
-                command: if node.is_json() {
-                    CommandLine::Exec(words.collect())
-                } else {
-                    CommandLine::Shell(words.collect())
-                },
+                command: command_of(command, node.is_json(), source),
                 interval: found.or_default(interval(&flags, "interval")),
                 timeout: found.or_default(interval(&flags, "timeout")),
                 start_period: found.or_default(interval(&flags, "start-period")),

@@ -4,34 +4,42 @@ use super::{error, missing_argument, name_of, no_flags};
 use crate::ast::{Arguments, Node};
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::instruction::{ArgPair, NameValue};
-use crate::source::Span;
+use crate::source::{Source, Span};
+use crate::text::Text;
 
 /// `ARG`; the reference never looks at its flags.
-pub(super) fn args(node: &Node) -> Result<Vec<ArgPair>, Errors> {
+pub(super) fn args(node: &Node<'_>, source: &Source) -> Result<Vec<ArgPair>, Errors> {
     let words = node.arguments.words();
     if words.is_empty() {
         return Err(missing_argument(node, "write `ARG name` or `ARG name=default`").into());
     }
     let mut found = Found::default();
-    let pairs = words.iter().map(|word| match word.text.split_once('=') {
-        Some(("", _)) => Err(blank_name(node, word.span)),
-        Some((name, default)) => Ok(Some(ArgPair {
-            name: name.to_owned(),
-            default: Some(default.to_owned()),
+    let mut pairs = Vec::with_capacity(words.len());
+    for word in words {
+        let start = word.span.start;
+        let equals = word.text.bytes().position(|byte| byte == b'=');
+        let (name, default) = match equals {
+            Some(0) => {
+                found.0.push(blank_name(node, word.span));
+                continue;
+            }
+            Some(at) => {
+                let default = Text::at(start + at + 1, &word.text[at + 1..], source);
+                (&word.text[..at], Some(default))
+            }
+            None => (&*word.text, None),
+        };
+        pairs.push(ArgPair {
+            name: Text::at(start, name, source),
+            default,
             span: word.span,
-        })),
-        None => Ok(Some(ArgPair {
-            name: word.text.clone(),
-            default: None,
-            span: word.span,
-        })),
-    });
-    let pairs = pairs.filter_map(|pair| found.or_default(pair)).collect();
+        });
+    }
     found.into_result().map(|()| pairs)
 }
 
 /// `ENV` and `LABEL`
-pub(super) fn name_values(node: &Node) -> Result<Vec<NameValue>, Errors> {
+pub(super) fn name_values(node: &Node<'_>, source: &Source) -> Result<Vec<NameValue>, Errors> {
     no_flags(node)?;
     let Arguments::Pairs(pairs) = &node.arguments else {
         return Err(
@@ -39,22 +47,29 @@ pub(super) fn name_values(node: &Node) -> Result<Vec<NameValue>, Errors> {
         );
     };
     let mut found = Found::default();
-    let pairs = pairs.iter().map(|pair| {
-        if pair.name.text.is_empty() {
-            return Err(blank_name(node, pair.name.span));
+    let mut typed = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let (name, value) = (&pair.name, &pair.value);
+        if name.text.is_empty() {
+            found.0.push(blank_name(node, name.span));
+            continue;
         }
-        Ok(Some(NameValue {
-            name: pair.name.text.clone(),
-            value: pair.value.text.clone(),
+        let value_start = if pair.is_legacy {
+            value.span.start
+        } else {
+            name.span.start + name.text.len() + 1
+        };
+        typed.push(NameValue {
+            name: Text::of(name, source),
+            value: Text::at(value_start, &value.text, source),
             is_legacy: pair.is_legacy,
-            span: pair.name.span,
-        }))
-    });
-    let pairs = pairs.filter_map(|pair| found.or_default(pair)).collect();
-    found.into_result().map(|()| pairs)
+            span: name.span,
+        });
+    }
+    found.into_result().map(|()| typed)
 }
 
-fn blank_name(node: &Node, span: Span) -> Diagnostic {
+fn blank_name(node: &Node<'_>, span: Span) -> Diagnostic {
     error(
         "blank-name",
         span,

@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::graph::Device;
 use crate::instruction::RunInstruction;
-use crate::source::Span;
+use crate::source::{Source, Span};
 use crate::suggest::closest;
 
 const FLAGS: [FlagRule; 4] = [
@@ -19,15 +19,15 @@ const FLAGS: [FlagRule; 4] = [
 ];
 
 /// Types a `RUN`.
-pub(super) fn run(node: &Node) -> Result<RunInstruction, Errors> {
+pub(super) fn run(node: &mut Node<'_>, source: &Source) -> Result<RunInstruction, Errors> {
     let mut found = Found::default();
     let flags = Flags::read(&node.flags, &FLAGS, &mut found);
     for (mount, span) in flags.list("mount") {
         found.or_default(check_mount(mount, span));
     }
     let run = RunInstruction {
-        command: command_line(node),
-        heredocs: node.heredocs.clone(),
+        command: command_line(node, source),
+        heredocs: std::mem::take(&mut node.heredocs),
         mounts: flags
             .list("mount")
             .map(|(mount, _)| mount.to_owned())

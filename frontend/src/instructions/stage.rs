@@ -6,10 +6,12 @@ use crate::diagnostic::{Diagnostic, Errors};
 use crate::flags::{FlagKind, Flags};
 use crate::instruction::Stage;
 use crate::letters;
+use crate::source::Source;
 use crate::suggest::closest;
+use crate::text::Text;
 
 /// `FROM [--platform=…] image [AS name]`
-pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
+pub(super) fn stage(node: &mut Node<'_>, source: &Source) -> Result<Stage, Errors> {
     let flags = Flags::check(&node.flags, &[("platform", FlagKind::Text)])?;
     let words = node.arguments.words();
     let (base, name) = match words {
@@ -22,8 +24,9 @@ pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
         }
         [base, stray, rest @ ..] => return Err(stray_word(base, stray, rest).into()),
     };
-    if let Some(word) = name
-        && !is_stage_name(&letters::lower(&word.text))
+    let lower = name.map(|name| letters::lower(&name.text));
+    if let (Some(word), Some(lower)) = (name, &lower)
+        && !is_stage_name(lower)
     {
         return Err(error(
             "invalid-stage-name",
@@ -34,21 +37,21 @@ pub(super) fn stage(node: &Node) -> Result<Stage, Errors> {
         .into());
     }
     Ok(Stage {
-        name: name.map(|name| letters::lower(&name.text)),
-        name_as_written: name.map(|name| name.text.clone()),
-        base: base.text.clone(),
+        name: lower,
+        name_as_written: name.map(|name| Text::of(name, source)),
+        base: Text::of(base, source),
         platform: flags.text("platform"),
         span: node.span,
         lines: node.lines,
         base_span: base.span,
-        comments: node.comments.clone(),
+        comments: std::mem::take(&mut node.comments),
         instructions: Vec::new(),
     })
 }
 
 /// A word behind the image that is not `AS`, or is not followed by one name.
-fn stray_word(base: &Word, stray: &Word, rest: &[Word]) -> Diagnostic {
-    let is_as = |word: &Word| word.text.eq_ignore_ascii_case("as");
+fn stray_word(base: &Word<'_>, stray: &Word<'_>, rest: &[Word<'_>]) -> Diagnostic {
+    let is_as = |word: &Word<'_>| word.text.eq_ignore_ascii_case("as");
     // With `AS` in its place, what is wrong comes behind it.
     let (place, help) = match rest {
         [] if is_as(stray) => (stray, format!("write `FROM {} AS name`", base.text)),

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use super::error;
-use crate::ast::Node;
+use crate::ast::{Node, Word};
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::heredoc;
 use crate::instruction::{AddInstruction, CopyInstruction, Heredoc, SourceArgument, Transfer};
+use crate::source::Source;
+use crate::text::Text;
 
 const COPY_FLAGS: [FlagRule; 6] = [
     ("from", FlagKind::Text),
@@ -29,11 +31,11 @@ const ADD_FLAGS: [FlagRule; 7] = [
 ];
 
 /// Types a `COPY`.
-pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Errors> {
+pub(super) fn copy(node: &Node<'_>, source: &Source) -> Result<CopyInstruction, Errors> {
     let mut found = Found::default();
     let flags = Flags::read(&node.flags, &COPY_FLAGS, &mut found);
     let copy = CopyInstruction {
-        transfer: found.or_default(transfer(node, &flags)),
+        transfer: found.or_default(transfer(node, &flags, source)),
         from: flags.text("from"),
         keeps_parents: flags.switch("parents").unwrap_or(false),
     };
@@ -41,11 +43,11 @@ pub(super) fn copy(node: &Node) -> Result<CopyInstruction, Errors> {
 }
 
 /// Types an `ADD`.
-pub(super) fn add(node: &Node) -> Result<AddInstruction, Errors> {
+pub(super) fn add(node: &Node<'_>, source: &Source) -> Result<AddInstruction, Errors> {
     let mut found = Found::default();
     let flags = Flags::read(&node.flags, &ADD_FLAGS, &mut found);
     let add = AddInstruction {
-        transfer: found.or_default(transfer(node, &flags)),
+        transfer: found.or_default(transfer(node, &flags, source)),
         checksum: flags.text("checksum"),
         keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
@@ -53,13 +55,13 @@ pub(super) fn add(node: &Node) -> Result<AddInstruction, Errors> {
     found.into_result().map(|()| add)
 }
 
-fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
-    let name = node.keyword.text.to_uppercase();
+fn transfer(node: &Node<'_>, flags: &Flags<'_>, file: &Source) -> Result<Transfer, Diagnostic> {
+    let name = node.keyword.name();
     let (destination, sources) = match node.arguments.words() {
         [] => {
             return Err(error(
                 "missing-argument",
-                node.keyword.span,
+                node.word.span,
                 format!("{name} needs a source and a destination"),
             )
             .with_label("nothing follows")
@@ -76,7 +78,9 @@ fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
         }
         [sources @ .., destination] => (destination, sources),
     };
-    if heredoc::parse_word(&destination.text).is_some() {
+    // A JSON string can have a `<` that the text has not.
+    let has_heredocs = node.is_json() || memchr::memchr(b'<', node.text.as_bytes()).is_some();
+    if has_heredocs && heredoc::parse_word(&destination.text).is_some() {
         return Err(error(
             "heredoc-destination",
             destination.span,
@@ -93,7 +97,8 @@ fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
         .iter()
         .map(|body| (body.name.as_str(), body))
         .collect();
-    let source = |text: &String| match heredoc::parse_word(text) {
+    let announced = |text: &str| has_heredocs.then(|| heredoc::parse_word(text)).flatten();
+    let source = |word: &Word<'_>| match announced(&word.text) {
         // A source spelled `<<EOF` in JSON form has no body and stays empty.
         Some(announced) => SourceArgument::Heredoc(Heredoc {
             content: bodies
@@ -102,11 +107,11 @@ fn transfer(node: &Node, flags: &Flags<'_>) -> Result<Transfer, Diagnostic> {
                 .unwrap_or_default(),
             ..announced
         }),
-        None => SourceArgument::Path(text.clone()),
+        None => SourceArgument::Path(Text::of(word, file)),
     };
     Ok(Transfer {
-        sources: sources.iter().map(|word| source(&word.text)).collect(),
-        destination: destination.text.clone(),
+        sources: sources.iter().map(source).collect(),
+        destination: Text::of(destination, file),
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
         is_linked: flags.switch("link").unwrap_or(false),

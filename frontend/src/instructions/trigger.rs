@@ -1,6 +1,6 @@
 //! `ONBUILD`: storing a trigger, and reading it when it fires.
 
-use super::{Typed, error, instruction, missing_argument, no_flags, typed};
+use super::{Typed, error, missing_argument, no_flags, typed};
 use crate::ast::{self, Arguments, Node};
 use crate::diagnostic::{Diagnostic, Errors, Phase};
 use crate::instruction::{Instruction, InstructionKind};
@@ -27,23 +27,25 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
             Diagnostic::error("invalid-trigger", Phase::Plan, span, message).with_help(help);
         Err(place(error).into())
     };
-    let file =
-        ast::parse(&Source::new("ONBUILD", text.as_bytes())).map_err(|errors| errors.map(place))?;
-    let [node] = file.nodes.as_slice() else {
+    let source = Source::new("ONBUILD", text.as_bytes());
+    let mut file = ast::parse(&source).map_err(|errors| errors.map(place))?;
+    let [node] = file.nodes.as_mut_slice() else {
         return refuse(
             "it holds more than one instruction",
             "the image must be built again with one instruction in each ONBUILD",
         );
     };
-    match typed(node).map_err(|errors| errors.map(place))? {
+    match typed(node, &source).map_err(|errors| errors.map(place))? {
         Typed::Stage(_) => refuse(
             "FROM can't be a trigger",
             "the image must be built again without this trigger",
         ),
         Typed::Instruction(kind) => Ok(Instruction {
+            kind: placed_at(kind, span),
             span,
             lines,
-            ..instruction(node, placed_at(kind, span))
+            comments: std::mem::take(&mut node.comments),
+            trigger: Some(std::mem::take(&mut node.text).into_owned()),
         }),
     }
 }
@@ -67,18 +69,19 @@ fn placed_at(mut kind: InstructionKind, span: Span) -> InstructionKind {
 }
 
 /// `ONBUILD`: the trigger's text. What the trigger says is checked when it fires, its first word excepted.
-pub(super) fn trigger(node: &Node) -> Result<String, Errors> {
+pub(super) fn trigger(node: &Node<'_>) -> Result<String, Errors> {
     no_flags(node)?;
     let Arguments::Trigger(trigger) = &node.arguments else {
         return Err(
             missing_argument(node, "write the instruction that child builds are to run").into(),
         );
     };
-    let keyword = trigger.keyword.text.to_uppercase();
+    let word = &trigger.word;
+    let keyword = word.text.to_uppercase();
     if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
         return Err(error(
             "invalid-trigger",
-            trigger.keyword.span,
+            word.span,
             format!("{keyword} can't be an ONBUILD trigger"),
         )
         .with_help("any instruction but ONBUILD, FROM and MAINTAINER can")
@@ -88,7 +91,7 @@ pub(super) fn trigger(node: &Node) -> Result<String, Errors> {
     let is_blank = |char: char| matches!(char, '\t' | '\n' | '\u{c}' | '\r' | ' ');
     let text = node.text.trim_start_matches(is_blank);
     let behind = text
-        .get(node.keyword.text.len()..)
+        .get(node.word.text.len()..)
         .unwrap_or_default()
         .trim_start_matches(is_blank);
     let mut text = behind.to_owned();

@@ -1,12 +1,12 @@
 //! Build checks that need values: what variables, bases and configs turn out to be.
 //!
-//! Checks of the text alone have been made by the parser and wait in [`Program::warnings`](crate::instruction::Program).
+//! Checks of the text alone have been made by the parser and wait in [`Program::warnings`](crate::instruction::Program::warnings).
 
 use super::Inputs;
 use crate::checks::{CheckSettings, is_skipped_by_comment, looks_secret, warning};
 use crate::diagnostic::{Diagnostic, Edit, Severity};
 use crate::ignore_file::IgnoreMatcher;
-use crate::instruction::{Instruction, Stage};
+use crate::instruction::{Comments, Instruction, Stage};
 use crate::path;
 use crate::source::{Lines, Span};
 
@@ -15,7 +15,7 @@ use crate::source::{Lines, Span};
 pub(super) struct Place<'a> {
     pub(super) span: Span,
     pub(super) lines: Lines,
-    pub(super) comments: &'a [String],
+    pub(super) comments: &'a Comments,
 }
 
 impl<'a> From<&'a Instruction> for Place<'a> {
@@ -153,15 +153,15 @@ impl Checks {
             warnings,
             unreached,
         } = self;
-        let is_left_out = |warning: &&Diagnostic| {
+        let is_left_out = |warning: &Diagnostic| {
             let line = warning.instruction_lines.map_or(0, |lines| lines.first);
             let next = unreached.partition_point(|stage| stage.first <= line);
             let stage = next.checked_sub(1).map(|index| unreached[index]);
             OF_EVALUATED_STAGES.contains(&warning.code)
                 && stage.is_some_and(|stage| line <= stage.last)
         };
-        let of_text = inputs.program.warnings.iter();
-        let of_text = of_text.filter(|warning| !is_left_out(warning)).cloned();
+        let of_text = inputs.program.warnings().into_iter();
+        let of_text = of_text.filter(|warning| !is_left_out(warning));
         let mut all = settings.kept(inputs.program, of_text.chain(warnings));
         all.sort_by_key(|warning| warning.span);
         if settings.fails_build {
@@ -205,7 +205,7 @@ impl Checks {
 
     /// `MultipleInstructionsDisallowed`, reported where the instruction stands that has no effect. The comments are
     /// those of the one that replaces it, as in the reference.
-    pub(super) fn replaced(&mut self, earlier: (Span, Lines), keyword: &str, comments: &[String]) {
+    pub(super) fn replaced(&mut self, earlier: (Span, Lines), keyword: &str, comments: &Comments) {
         let (span, lines) = earlier;
         let place = Place {
             span,

@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Edit, Errors, Found};
 use crate::graph::BuildArgument;
 use crate::image_config::HealthcheckConfig;
 use crate::instruction::{
-    ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue, description_of,
+    ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue,
 };
 use crate::source::Span;
 use crate::word;
@@ -52,7 +52,7 @@ impl Evaluator<'_, '_> {
                 format!("SHELL {}", history::list(words))
             }
             InstructionKind::Maintainer(name) => {
-                self.state.image.author.clone_from(name);
+                self.state.image.author = name.to_string();
                 format!("MAINTAINER {name}")
             }
             InstructionKind::Onbuild(trigger) => {
@@ -137,6 +137,7 @@ impl Evaluator<'_, '_> {
             span,
         } in pairs
         {
+            let name = name.as_str();
             if self.is_trigger(instruction) {
                 self.checks.secret_name(place_at(instruction, *span), name);
             }
@@ -145,27 +146,24 @@ impl Evaluator<'_, '_> {
                 (None, Some(default)) => Some(self.expand(instruction, default)?.text),
                 (None, None) => self.global.variables.get(name).map(str::to_owned),
             };
-            if let Some(value) = value
-                .as_deref()
-                .filter(|_| !SILENT_ARGS.contains(&name.as_str()))
-            {
+            if let Some(value) = value.as_deref().filter(|_| !SILENT_ARGS.contains(&name)) {
                 self.state.variables.set(name, value);
             }
             let is_given = self.inputs.options.build_args.contains_key(name);
             if default.is_none() && !is_given && self.global.declared.contains(name) {
-                self.state.global_arguments.insert(name.clone());
+                self.state.global_arguments.insert(name.to_owned());
             } else {
                 self.state.arguments.push(BuildArgument {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     value: value.clone(),
-                    description: description_of(&instruction.comments, name),
+                    description: instruction.comments.description_of(name),
                     lines: instruction.lines,
                 });
             }
             words.push(
                 value
                     .as_ref()
-                    .map_or_else(|| name.clone(), |value| format!("{name}={value}")),
+                    .map_or_else(|| name.to_owned(), |value| format!("{name}={value}")),
             );
             self.state.build_args.declare(name, value);
         }
@@ -193,7 +191,7 @@ impl Evaluator<'_, '_> {
                     self.checks.warn("JSONArgsRecommended", place, message);
                 }
                 let mut words = self.state.shell();
-                words.push(text.clone());
+                words.push(text.to_string());
                 words
             }
         }
@@ -245,7 +243,7 @@ impl Evaluator<'_, '_> {
                 retries,
             } => {
                 let test = match command {
-                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.to_string()],
                     CommandLine::Exec(words) => std::iter::once("CMD")
                         .map(str::to_owned)
                         .chain(words.clone())

@@ -142,7 +142,7 @@ fn stage_source(
         match &instruction.kind {
             InstructionKind::Arg(pairs) => {
                 for pair in pairs {
-                    let given = inputs.options.build_args.get(&pair.name);
+                    let given = inputs.options.build_args.get(pair.name.as_str());
                     let value = match (given, &pair.default) {
                         (Some(value), _) => value.clone(),
                         (None, Some(default)) => expand(default, span, &variables)?,

@@ -388,7 +388,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
 
     /// The instruction for people: keyword in upper case, variables with their values.
     pub(super) fn title(&self, planned: &StageInstruction<'_>) -> String {
-        let text = planned.instruction.text.trim();
+        let text = self.inputs.program.text_of(&planned.instruction);
+        let text = text.trim();
         let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let mode = Mode {
             quotes: Quotes::Keep,

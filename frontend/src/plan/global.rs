@@ -8,7 +8,7 @@ use super::checks::{Checks, Place};
 use super::variables::Variables;
 use crate::diagnostic::{Diagnostic, Found, MOST_ERRORS};
 use crate::graph::BuildArgument;
-use crate::instruction::{Instruction, InstructionKind, description_of};
+use crate::instruction::{Instruction, InstructionKind};
 use crate::reference::Reference;
 use crate::word::{self, Expansion};
 
@@ -42,7 +42,7 @@ impl GlobalScope {
         let variables = declare(inputs, platform_args, build_args, budget, &mut errors);
         let mut declared: BTreeSet<String> = variables.names().map(str::to_owned).collect();
         for pairs in inputs.program.global_args.iter().filter_map(args_of) {
-            declared.extend(pairs.iter().map(|pair| pair.name.clone()));
+            declared.extend(pairs.iter().map(|pair| pair.name.to_string()));
         }
         let is_certain = inputs.program.is_whole && errors.is_empty();
         let (broken, errors): (_, Vec<Diagnostic>) = errors.into_iter().unzip();
@@ -209,9 +209,9 @@ fn arguments(inputs: Inputs<'_>, variables: &Variables) -> Vec<(BuildArgument, B
                 .map(|expansion| expansion.matched)
                 .unwrap_or_default();
             let argument = BuildArgument {
-                name: pair.name.clone(),
+                name: pair.name.to_string(),
                 value: variables.get(&pair.name).map(str::to_owned),
-                description: description_of(&instruction.comments, &pair.name),
+                description: instruction.comments.description_of(&pair.name),
                 lines: instruction.lines,
             };
             arguments.push((argument, uses));
@@ -230,7 +230,7 @@ fn declare(
 ) -> Variables {
     for instruction in &inputs.program.global_args {
         for pair in args_of(instruction).into_iter().flatten() {
-            if let Some(value) = build_args.get(&pair.name) {
+            if let Some(value) = build_args.get(pair.name.as_str()) {
                 variables.set(&pair.name, value);
             } else if let Some(default) = &pair.default {
                 let value = word::expand(default, inputs.program.escape, &variables)
@@ -245,7 +245,7 @@ fn declare(
                 match value {
                     Ok(value) => variables.set(&pair.name, &value.text),
                     Err(error) if errors.len() < MOST_ERRORS => {
-                        errors.push((pair.name.clone(), error));
+                        errors.push((pair.name.to_string(), error));
                     }
                     Err(_) => return variables,
                 }

@@ -84,7 +84,7 @@ impl Evaluator<'_, '_> {
         };
         let mut scripts = Vec::new();
         let text = match &run.heredocs[..] {
-            [] => text.clone(),
+            [] => text.to_string(),
             [heredoc, ..] if is_heredoc_alone(text, heredoc) => {
                 let body = heredoc.body();
                 if self.state.image.os != "windows" && body.starts_with("#!") {
@@ -102,7 +102,7 @@ impl Evaluator<'_, '_> {
                 let bodies = heredocs
                     .iter()
                     .map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
-                std::iter::once(text.clone()).chain(bodies).collect()
+                std::iter::once(text.to_string()).chain(bodies).collect()
             }
         };
         let mut argv = self.state.shell();

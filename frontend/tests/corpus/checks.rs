@@ -91,7 +91,7 @@ fn text_rules() {
         if program.stages.is_empty() {
             continue;
         }
-        let kept = settings.kept(&program, program.warnings.iter().cloned());
+        let kept = settings.kept(&program, program.warnings().into_iter());
         let found = fired(&source, &kept, counts);
         report.compare_file((dockerfile, row), &recorded(row, counts), &found);
     }

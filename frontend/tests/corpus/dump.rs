@@ -6,7 +6,7 @@ use rbuild_frontend::ast::{Arguments, Node};
 use serde_json::{Map, Value, json};
 
 /// The S-expression of a whole file.
-pub(crate) fn expression(nodes: &[Node]) -> String {
+pub(crate) fn expression(nodes: &[Node<'_>]) -> String {
     nodes
         .iter()
         .map(|node| format!("({})", node_expression(node)))
@@ -14,8 +14,8 @@ pub(crate) fn expression(nodes: &[Node]) -> String {
         .join("\n")
 }
 
-fn node_expression(node: &Node) -> String {
-    let mut text = node.keyword.text.to_lowercase();
+fn node_expression(node: &Node<'_>) -> String {
+    let mut text = node.word.text.to_lowercase();
     if !node.flags.is_empty() {
         let flags: Vec<_> = node.flags.iter().map(|flag| quoted(&flag.text)).collect();
         write!(text, " [{}]", flags.join(" ")).expect("writing to a string works");
@@ -32,9 +32,9 @@ fn node_expression(node: &Node) -> String {
 }
 
 /// The record of one node.
-pub(crate) fn node(node: &Node) -> Value {
+pub(crate) fn node(node: &Node<'_>) -> Value {
     let mut record = Map::new();
-    record.insert("cmd".into(), json!(node.keyword.text));
+    record.insert("cmd".into(), json!(node.word.text));
     record.insert("start".into(), json!(node.lines.first));
     record.insert("end".into(), json!(node.lines.last));
     let mut insert = |key: &str, value: Value| {
@@ -71,24 +71,27 @@ pub(crate) fn node(node: &Node) -> Value {
 }
 
 /// Arguments as the reference's list of texts: pairs are three entries, a trigger's follow its word.
-fn arguments(node: &Node) -> Vec<String> {
+fn arguments(node: &Node<'_>) -> Vec<String> {
     match &node.arguments {
-        Arguments::Words(words) | Arguments::Json(words) => {
-            words.iter().map(|word| word.text.clone()).collect()
-        }
+        Arguments::Words(_) | Arguments::Text(_) | Arguments::Json(_) => node
+            .arguments
+            .words()
+            .iter()
+            .map(|word| word.text.to_string())
+            .collect(),
         Arguments::Pairs(pairs) => pairs
             .iter()
             .flat_map(|pair| {
                 let separator = if pair.is_legacy { "" } else { "=" };
                 [
-                    pair.name.text.clone(),
-                    pair.value.text.clone(),
+                    pair.name.text.to_string(),
+                    pair.value.text.to_string(),
                     separator.to_owned(),
                 ]
             })
             .collect(),
         Arguments::Trigger(trigger) => {
-            [vec![trigger.keyword.text.clone()], arguments(trigger)].concat()
+            [vec![trigger.word.text.to_string()], arguments(trigger)].concat()
         }
         Arguments::Unparsed(_) => vec![String::new()],
     }

@@ -192,7 +192,7 @@ fn name_values(pairs: &[NameValue]) -> Vec<Value> {
 fn command_line(line: &CommandLine) -> Map<String, Value> {
     let (words, is_shell) = match line {
         CommandLine::Shell(text) if text.is_empty() => (Vec::new(), true),
-        CommandLine::Shell(text) => (vec![text.clone()], true),
+        CommandLine::Shell(text) => (vec![text.to_string()], true),
         CommandLine::Exec(words) => (words.clone(), false),
     };
     object(json!({ "CmdLine": words, "PrependShell": is_shell }))
@@ -280,7 +280,7 @@ fn health(check: &Healthcheck) -> Value {
         return json!({ "Test": ["NONE"] });
     };
     let test = match command {
-        CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+        CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.to_string()],
         CommandLine::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
     };
     let mut health = object(json!({ "Test": test }));

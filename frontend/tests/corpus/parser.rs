@@ -73,6 +73,7 @@ fn outcome(source: &Source) -> Outcome {
 fn blank_continuations(source: &Source) -> Vec<String> {
     let file = ast::parse(source).expect("it has been accepted");
     let lines: Vec<usize> = file
+        .frame
         .warnings
         .iter()
         .map(|warning| source.lines(warning.span).last)
@@ -85,7 +86,7 @@ fn blank_continuations(source: &Source) -> Vec<String> {
                 .iter()
                 .any(|line| (node.lines.first..=node.lines.last).contains(line))
         })
-        .map(|node| node.text.clone())
+        .map(|node| node.text.to_string())
         .collect()
 }
 
@@ -168,7 +169,7 @@ fn compare_trees(report: &mut Report, dockerfile: &str, expected: &Value) {
 }
 
 /// docs/differences.md: the reference reads flags byte by byte, each byte a character.
-fn in_bytes(node: &ast::Node) -> ast::Node {
+fn in_bytes(node: &ast::Node<'static>) -> ast::Node<'static> {
     let mut node = node.clone();
     for flag in &mut node.flags {
         flag.text = flag.text.bytes().map(char::from).collect();

@@ -3,8 +3,7 @@
 
 use super::rows::notice;
 
-/// Why a row about this file may differ, if it may; `error` is what the reference said about it, or a text
-/// that holds that.
+/// Why a row about this file may differ, if it may; `error` is what the reference said about it.
 pub(crate) fn reason(dockerfile: &str, error: &str) -> Option<&'static str> {
     if dockerfile.lines().any(has_flag_beyond_ascii) {
         return Some("flags are UTF-8");
@@ -24,9 +23,13 @@ pub(crate) fn reason(dockerfile: &str, error: &str) -> Option<&'static str> {
         .then_some("`RUN --device` is understood")
 }
 
-/// Whether a character beyond ASCII follows the beginning of a flag.
+/// Whether a character beyond ASCII follows the beginning of a flag: at the front of a line, or behind an instruction's
+/// word or two.
 fn has_flag_beyond_ascii(line: &str) -> bool {
-    line.find("--").is_some_and(|flag| !line[flag..].is_ascii())
+    let mut words = line.split_whitespace().take(3);
+    let flag = words.find(|word| word.starts_with("--"));
+    let place = flag.and_then(|flag| line.find(flag));
+    place.is_some_and(|place| !line[place..].is_ascii())
 }
 
 /// Fails with `words`, unless the row may differ: then it is told.

@@ -15,9 +15,11 @@ fuzz_target!(|text: &str| {
         assert_eq!(platform.to_string().parse().ok(), Some(platform));
     }
     if let Ok(Some(git)) = GitReference::parse(text) {
-        // Without its query and fragment an address is still that of a repository.
+        // Without its query and fragment an address is still that of a repository; of `ssh://` alone `ssh:` is left,
+        // as in the reference.
         let again = GitReference::parse(&git.remote);
-        assert!(matches!(again, Ok(Some(_))), "{text}: {}", git.remote);
+        let is_bare = matches!(&*git.remote, "ssh:" | "git:");
+        assert!(is_bare || matches!(again, Ok(Some(_))), "{text}: {}", git.remote);
         // That of a query is kept as it was written; who checks out goes through it name by name.
         let is_beneath = !git.subdirectory.starts_with('/');
         assert!(is_beneath || text.contains('?'), "{text}");

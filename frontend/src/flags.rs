@@ -88,66 +88,80 @@ fn lex_one(text: &str, escape: char) -> (Cow<'_, str>, usize) {
     (Cow::Owned(flag), text.len())
 }
 
-/// A flag that was given.
-#[derive(Debug)]
-struct Given<'a> {
-    name: &'static str,
-    value: &'a str,
-    /// The whole flag's place.
-    span: Span,
-    /// The value's place; the whole flag's if it has none.
-    value_span: Span,
-}
-
 /// The checked flags of one instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Flags<'a> {
-    /// In file order.
-    given: Vec<Given<'a>>,
+    words: &'a [Word<'a>],
+    /// Which of the words are wrong: those have been told.
+    wrong: Vec<usize>,
+}
+
+/// The name of a flag with its dashes, and the value behind `=`.
+fn split(word: &str) -> (&str, Option<&str>) {
+    match word.bytes().position(|byte| byte == b'=') {
+        Some(equals) => (&word[..equals], Some(&word[equals + 1..])),
+        None => (word, None),
+    }
+}
+
+/// The name of a flag without dashes.
+fn name_of(flag: &str) -> &str {
+    flag.strip_prefix("--").unwrap_or(flag)
 }
 
 impl<'a> Flags<'a> {
     /// Checks flags against what the instruction offers.
-    pub(crate) fn check(words: &'a [Word<'_>], rules: &[FlagRule]) -> Result<Self, Errors> {
+    pub(crate) fn check(words: &'a [Word<'a>], rules: &[FlagRule]) -> Result<Self, Errors> {
         let mut found = Found::default();
         let flags = Self::read(words, rules, &mut found);
         found.into_result().map(|()| flags)
     }
 
     /// As [`Flags::check`], for who goes on with the flags that are right.
-    pub(crate) fn read(words: &'a [Word<'_>], rules: &[FlagRule], found: &mut Found) -> Self {
-        let mut flags = Self::default();
-        for word in words {
-            match flags.check_one(word, rules) {
-                Ok(given) => flags.given.push(given),
-                Err(error) => found.0.push(error),
+    pub(crate) fn read(words: &'a [Word<'a>], rules: &[FlagRule], found: &mut Found) -> Self {
+        let mut flags = Self {
+            words: &[],
+            wrong: Vec::new(),
+        };
+        for (position, word) in words.iter().enumerate() {
+            // What stood before it.
+            flags.words = &words[..position];
+            if let Err(error) = flags.check_one(word, rules) {
+                found.0.push(*error);
+                flags.wrong.push(position);
             }
         }
+        flags.words = words;
         flags
     }
 
-    fn check_one(&self, word: &'a Word<'_>, rules: &[FlagRule]) -> Result<Given<'a>, Diagnostic> {
-        let (flag, value) = word
-            .text
-            .split_once('=')
-            .map_or((&*word.text, None), |(flag, value)| (flag, Some(value)));
-        let name = flag.strip_prefix("--").unwrap_or(flag);
+    fn check_one(&self, word: &Word<'_>, rules: &[FlagRule]) -> Result<(), Box<Diagnostic>> {
+        let (flag, value) = split(&word.text);
+        let name = name_of(flag);
         let Some(&(name, kind)) = rules.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown(word, flag, name, rules));
+            return Err(Box::new(unknown(word, flag, name, rules)));
         };
         if kind != FlagKind::List
-            && let Some(first) = self.given.iter().find(|given| given.name == name)
+            && let Some((first, _)) = self.given(name).next()
         {
             let message = format!("the flag `{flag}` is given twice");
-            return Err(error("duplicate-flag", word, message)
-                .with_note(first.span, "first here")
-                .with_help("keep one of them"));
+            let error = error("duplicate-flag", word, message);
+            return Err(Box::new(
+                error
+                    .with_note(first.span, "first here")
+                    .with_help("keep one of them"),
+            ));
         }
-        Ok(Given {
-            name,
-            value: value_of(word, flag, value, kind)?,
-            span: word.span,
-            value_span: part_of(word, flag.len() + 1..word.text.len().max(flag.len() + 1)),
+        check_value(word, flag, value, kind).map_err(Box::new)
+    }
+
+    /// The words of a flag that are right, with their values; a switch without one is empty.
+    fn given(&self, name: &str) -> impl Iterator<Item = (&'a Word<'a>, &'a str)> {
+        let words = self.words.iter().enumerate();
+        words.filter_map(move |(position, word)| {
+            let (flag, value) = split(&word.text);
+            let is_given = name_of(flag) == name && self.wrong.binary_search(&position).is_err();
+            is_given.then(|| (word, value.unwrap_or_default()))
         })
     }
 
@@ -161,12 +175,12 @@ impl<'a> Flags<'a> {
         self.list(name).next()
     }
 
-    /// The values of a list flag with their places.
+    /// The values of a list flag with their places: the whole flag's for one without a value.
     pub(crate) fn list(&self, name: &str) -> impl Iterator<Item = (&'a str, Span)> {
-        self.given
-            .iter()
-            .filter(move |given| given.name == name)
-            .map(|given| (given.value, given.value_span))
+        self.given(name).map(|(word, value)| {
+            let start = word.text.len() - value.len();
+            (value, part_of(word, start..word.text.len()))
+        })
     }
 
     /// A switch, none when it was not given.
@@ -176,13 +190,13 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// Checks that the value fits the kind; a switch without value is empty.
-fn value_of<'a>(
+/// Checks that the value fits the kind.
+fn check_value(
     word: &Word<'_>,
     flag: &str,
-    value: Option<&'a str>,
+    value: Option<&str>,
     kind: FlagKind,
-) -> Result<&'a str, Diagnostic> {
+) -> Result<(), Diagnostic> {
     let missing = |help: String| {
         Err(error(
             "missing-flag-value",
@@ -192,14 +206,14 @@ fn value_of<'a>(
         .with_help(help))
     };
     match (kind, value) {
-        (FlagKind::Switch, None) => Ok(""),
+        (FlagKind::Switch, None) | (FlagKind::Text | FlagKind::List, Some(_)) => Ok(()),
         (FlagKind::Switch, Some("")) => {
             missing(format!("write `{flag}`, `{flag}=true` or `{flag}=false`"))
         }
         (FlagKind::Switch, Some(value)) => {
             // All case mappings of Unicode, as the reference has it.
             if matches!(value.to_lowercase().as_str(), "true" | "false") {
-                return Ok(value);
+                return Ok(());
             }
             let message = format!("`{value}` is neither true nor false");
             let error = error("invalid-flag-value", word, message)
@@ -209,7 +223,6 @@ fn value_of<'a>(
                 ..error
             })
         }
-        (FlagKind::Text | FlagKind::List, Some(value)) => Ok(value),
         (FlagKind::Text | FlagKind::List, None) => {
             missing(format!("write `{flag}=VALUE`, without a blank around `=`"))
         }

@@ -223,6 +223,12 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
                 self.next();
                 return Ok((text, self.finish(words)));
             }
+            let plain = self.plain_run(stop);
+            if !plain.is_empty() {
+                self.push_protected(&mut words, plain);
+                text.push_str(plain);
+                continue;
+            }
             match next {
                 '$' => {
                     let value = self.dollar()?;
@@ -270,6 +276,21 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
             Stop::Brace => Err(WordError::MissingBrace),
             Stop::Slash => Err(WordError::MissingSlash),
         }
+    }
+
+    /// Takes the text up to what may mean something: most words are that and nothing else.
+    fn plain_run(&mut self, stop: Stop) -> &'a str {
+        let means_nothing = |byte: u8| {
+            matches!(byte, b'!'..=b'~')
+                && !matches!(byte, b'$' | b'\'' | b'"' | b'<')
+                && char::from(byte) != self.mode.escape
+                && stop.char() != Some(char::from(byte))
+        };
+        let mut bytes = self.rest.bytes();
+        let length = bytes.position(|byte| !means_nothing(byte));
+        let (plain, rest) = self.rest.split_at(length.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        plain
     }
 
     /// `'…'`: everything in it is literal.

@@ -39,7 +39,7 @@ pub use self::error::ExportError;
 pub use self::push::PushCounts;
 use crate::image::BuiltImage;
 use crate::images::Images;
-use crate::options::{Output, OutputKind};
+use crate::options::{LocalEngine, Output, OutputKind};
 use crate::pull::ImageSources;
 use crate::tasks::Task;
 
@@ -95,12 +95,14 @@ impl Exporter {
         lease: &Lease,
     ) -> Result<Exported, ExportError> {
         let names = full_names(output, options)?;
+        let mut output = output.clone();
         let title = match output.kind {
             OutputKind::Image => {
                 let store = Images::new(self.sources.store.clone());
                 let kept = store.add(images, names.clone(), &[], lease).await?;
                 return if output.pushes {
-                    self.push_built(images, output, options, names, lease).await
+                    self.push_built(images, &output, options, names, lease)
+                        .await
                 } else {
                     Ok(kept)
                 };
@@ -111,8 +113,13 @@ impl Exporter {
             OutputKind::DockerDirectory => "exporting to a directory for Docker",
             OutputKind::Local => "exporting files",
             OutputKind::Tar => "exporting a tar of the root file system",
-            OutputKind::Engine => "loading into an engine",
+            OutputKind::Engine => {
+                let engine = output.engine.or_else(LocalEngine::find);
+                output.engine = Some(engine.ok_or(ExportError::NoEngine)?);
+                output.engine.map_or("", LocalEngine::title)
+            }
         };
+        let output = &output;
         let task = self.sources.tasks.start(title);
         let exported = match output.kind {
             OutputKind::Local | OutputKind::Tar => self.export_root(images, output, lease).await,

@@ -1,4 +1,4 @@
-//! `copy` between all kinds of places, `inspect --format`, `history`, and images handed to podman.
+//! `copy` between all kinds of places, `inspect --format`, and `history`.
 
 #[path = "support/home.rs"]
 mod home;
@@ -6,9 +6,6 @@ mod home;
 mod place;
 #[path = "support/registry.rs"]
 mod registry;
-
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use home::Home;
 use place::run;
@@ -157,89 +154,4 @@ fn what_is_known_of_an_image_is_printed_as_asked() {
     let history = home.command("other", &["history", "app:1"]).output();
     let history = home::told(&history.expect("it runs")).1;
     assert!(history.contains("an archive"), "{history}");
-}
-
-/// A podman with a storage of its own, first in the home's PATH; what it was called with is noted.
-fn podman(home: &Home) -> String {
-    let storage = home.path("podman");
-    let storage = storage.display();
-    let script = format!(
-        "#!/bin/sh\necho \"$@\" >> {storage}.calls\nexec /usr/bin/podman --root {storage}/root --runroot {storage}/run --storage-driver vfs \"$@\"\n"
-    );
-    let path = home.write("bin/podman", &script);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-    path.to_str().expect("UTF-8").to_owned()
-}
-
-#[test]
-fn podman_gets_what_it_lacks() {
-    let Some(home) = Home::new() else { return };
-    let podman = podman(&home);
-    let calls = || fs::read_to_string(home.path("podman.calls")).unwrap_or_default();
-    let (done, log) = home.build("one", &["-t", "localhost/app:1", "-t", "other:2", "--load"]);
-    assert!(done, "{log}");
-    let id = home.rbuild(&["inspect", "-f", "{{.Id}}", "localhost/app:1"]);
-    let id = id.trim().trim_start_matches("sha256:");
-    for name in ["localhost/app:1", "docker.io/library/other:2"] {
-        let found = run(&[&podman, "image", "inspect", "--format", "{{.Id}}", name]);
-        assert_eq!(found.trim(), id, "{name}");
-    }
-    let mounted = run(&[&podman, "image", "mount", id]);
-    let content = fs::read_to_string(format!("{}/file", mounted.trim())).expect("the file");
-    assert_eq!(content, "one");
-    run(&[&podman, "image", "unmount", id]);
-    // Again: it has the image, and only hears of a name.
-    let before = calls().lines().count();
-    let (done, log) = home.build("one", &["-t", "localhost/app:3", "--load=podman"]);
-    assert!(done, "{log}");
-    let now = calls();
-    let new: Vec<&str> = now.lines().skip(before).collect();
-    assert_eq!(new.len(), 2, "{new:?}");
-    assert!(
-        new[0].starts_with("image exists") && new[1].starts_with("tag "),
-        "{new:?}"
-    );
-    run(&[&podman, "image", "exists", "localhost/app:3"]);
-    // Several outputs in one build, one of them the engine.
-    let archive = home.path("a.tar");
-    let output = format!("type=oci,dest={}", archive.display());
-    let (done, log) = home.build(
-        "two",
-        &["-t", "localhost/app:4", "-o", &output, "-o", "type=docker"],
-    );
-    assert!(done && archive.is_file(), "{log}");
-    run(&[&podman, "image", "exists", "localhost/app:4"]);
-    // One that fails says why.
-    home.write(
-        "bin/podman",
-        "#!/bin/sh\n[ \"$1\" = image ] && exit 1\necho Error: no room at all >&2\nexit 125\n",
-    );
-    let (done, log) = home.build("three", &["-t", "localhost/app:5", "--load"]);
-    assert!(
-        !done && log.contains("`podman` did not take the image"),
-        "{log}"
-    );
-    assert!(log.contains("no room at all"), "{log}");
-}
-
-#[test]
-fn docker_gets_an_archive_unless_it_has_the_image() {
-    let Some(home) = Home::new() else { return };
-    // A stand-in: the real one needs a daemon. It keeps what it is sent.
-    let taken = home.path("taken.tar");
-    let script = format!(
-        "#!/bin/sh\ncase $1 in\nimage) test -e {0} ;;\nload) cat > {0} ;;\ntag) echo \"$3\" >> {0}.tags ;;\nesac\n",
-        taken.display()
-    );
-    let path = home.write("bin/docker", &script);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-    let (done, log) = home.build("one", &["-t", "localhost/app:1", "--load=docker"]);
-    assert!(done, "{log}");
-    let archive = format!("docker-archive:{}", taken.display());
-    let tags = run(&["skopeo", "inspect", "--format", "{{.Digest}}", &archive]);
-    assert!(tags.starts_with("sha256:"), "{tags}");
-    let (done, log) = home.build("one", &["-t", "localhost/app:2", "--load=docker"]);
-    assert!(done, "{log}");
-    let tags = fs::read_to_string(home.path("taken.tar.tags")).expect("a tag");
-    assert_eq!(tags, "localhost/app:2\n");
 }

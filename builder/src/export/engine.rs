@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | podman | `podman pull oci:DIR`, a layout of links to the store's blobs | the layers that it lacks; nothing but names when it has the image |
 //! | docker | `docker load`, an archive through a pipe | the whole image, unless it has it: its API takes no single layers |
-//! | containerd | `ctr images import -`, the same | the whole image |
+//! | containerd | `ctr images import -`, an archive through a pipe | the blobs that its namespace lacks |
 //!
 //! Layers made here go uncompressed: compressing for a place on the same disk is work for nothing, and engines know
 //! layers by the digest of their uncompressed tar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,7 +29,9 @@ use crate::options::{LocalEngine, MediaTypes, Output, OutputCompression, OutputK
 use crate::tasks::Task;
 
 /// What an engine says is read up to here.
-const LONGEST_ANSWER: u64 = 64 << 10;
+///
+/// The longest is the list of all that containerd has, 72 bytes for each.
+const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// What an engine answered.
 struct Answer {
@@ -44,6 +46,15 @@ impl LocalEngine {
         [Self::Podman, Self::Docker, Self::Containerd]
             .into_iter()
             .find(|engine| is_in_path(engine.program()))
+    }
+
+    /// What is being done while it gets an image.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Podman => "loading into podman",
+            Self::Docker => "loading into docker",
+            Self::Containerd => "loading into containerd",
+        }
     }
 
     /// The program that is called.
@@ -77,10 +88,7 @@ impl Exporter {
                 count: images.len(),
             });
         }
-        let engine = match output.engine {
-            Some(engine) => engine,
-            None => LocalEngine::find().ok_or(ExportError::NoEngine)?,
-        };
+        let engine = output.engine.ok_or(ExportError::NoEngine)?;
         let output = Output {
             compression: OutputCompression::Uncompressed,
             // What is handed over is a config and layers; podman reads OCI's layouts only.
@@ -112,9 +120,8 @@ impl Exporter {
         };
         match engine {
             LocalEngine::Podman => self.pull_by_podman(&assembled, &names, lease).await?,
-            LocalEngine::Docker | LocalEngine::Containerd => {
-                self.pipe_to(engine, assembled, names, &output).await?;
-            }
+            LocalEngine::Docker => self.pipe_to(engine, assembled, names, &output).await?,
+            LocalEngine::Containerd => self.import_by_ctr(assembled, names, &output).await?,
         }
         Ok(exported)
     }
@@ -150,6 +157,30 @@ impl Exporter {
         // The passing name goes in any case; what its loss could say is said by the naming.
         let _ = call(LocalEngine::Podman, &["untag", id.digest(), &tag]).await;
         outcome
+    }
+
+    /// Sends containerd what its namespace lacks.
+    async fn import_by_ctr(
+        &self,
+        assembled: Assembled,
+        names: Vec<String>,
+        output: &Output,
+    ) -> Result<(), ExportError> {
+        let engine = LocalEngine::Containerd;
+        let held = call(engine, &["content", "ls", "--quiet"]).await?;
+        let held: HashSet<&str> = held.stdout.lines().collect();
+        let mut lacking = assembled.clone();
+        lacking.contents.blobs.retain(|hex, blob| {
+            matches!(blob, Blob::Bytes(_)) || !held.contains(format!("sha256:{hex}").as_str())
+        });
+        if lacking.contents.blobs.len() < assembled.contents.blobs.len() {
+            match self.pipe_to(engine, lacking, names.clone(), output).await {
+                // Its garbage collector may have been there in between.
+                Err(error) => tracing::debug!(%error, "not taken in part"),
+                done => return done,
+            }
+        }
+        self.pipe_to(engine, assembled, names, output).await
     }
 
     /// Pipes an archive to an engine that takes nothing else.

@@ -50,6 +50,15 @@ pub(crate) fn files(root: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Writes a file of hexadecimal digits, which compress to a little more than half.
+pub(crate) fn digits(path: &Path, random: &mut Random, size: u64) -> Result<()> {
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    for _ in 0..size / 16 {
+        write!(file, "{:016x}", random.next())?;
+    }
+    Ok(file.flush()?)
+}
+
 /// Makes a minimal root file system: busybox as `sh` and `true`.
 pub(crate) fn base(root: &Path) -> Result<()> {
     for name in ["bin", "proc", "sys", "dev", "etc", "tmp"] {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod builds;
+mod images;
 mod inputs;
 mod measure;
 mod scan;
@@ -57,6 +58,8 @@ enum Workload {
     Million,
     /// Committing a step's files.
     Commit,
+    /// Pulling, pushing and handing over images; not part of `--quick`.
+    Images,
 }
 
 /// Where things are, and how often.
@@ -103,13 +106,18 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
     if is_wanted(Workload::Scan) {
         scan::contexts(&bench, &mut table)?;
     }
-    if arguments.workloads.contains(&Workload::Million)
-        || (arguments.workloads.is_empty() && !bench.is_quick)
-    {
+    let is_wanted_at_length = |workload| {
+        arguments.workloads.contains(&workload)
+            || (arguments.workloads.is_empty() && !bench.is_quick)
+    };
+    if is_wanted_at_length(Workload::Million) {
         scan::million(&bench, &mut table)?;
     }
     if is_wanted(Workload::Commit) {
         scan::commit(&bench, &mut table)?;
+    }
+    if is_wanted_at_length(Workload::Images) {
+        images::all(&bench, &mut table)?;
     }
     table.write(&arguments.out)
 }

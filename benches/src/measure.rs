@@ -51,6 +51,56 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Runs a program to its end, and gives the most memory that it and its children had, in bytes: the sum of the most
+/// that each had, which they need not have had at the same time.
+pub(crate) fn peak_memory_of_all(command: &mut Command) -> Result<u64> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut peaks = std::collections::BTreeMap::new();
+    let status = loop {
+        let mut waiting = vec![child.id()];
+        while let Some(id) = waiting.pop() {
+            let peak = peaks.entry(id).or_insert(0);
+            *peak = peak_of(id).max(*peak);
+            waiting.extend(children_of(id));
+        }
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    if status.success() {
+        Ok(peaks.values().sum())
+    } else {
+        Err(format!("{command:?} ended with {status}").into())
+    }
+}
+
+/// The most memory that a process had; 0 of one that has ended.
+fn peak_of(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn children_of(id: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else {
+        return Vec::new();
+    };
+    let lists = threads
+        .filter_map(std::result::Result::ok)
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let lists: Vec<String> = lists.collect();
+    let ids = lists.iter().flat_map(|list| list.split_whitespace());
+    ids.filter_map(|id| id.parse().ok()).collect()
+}
+
 /// Runs a program to its end, and gives the most memory that it had at once, in bytes.
 pub(crate) fn peak_memory(command: &mut Command) -> Result<u64> {
     let mut child = command
@@ -58,16 +108,10 @@ pub(crate) fn peak_memory(command: &mut Command) -> Result<u64> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let status_file = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     let status = loop {
         // The kernel keeps the peak, so looking now and then is enough; one that ends has no memory any more.
-        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        let kib = text
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
+        peak = peak_of(child.id()).max(peak);
         if let Some(status) = child.try_wait()? {
             break status;
         }

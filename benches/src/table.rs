@@ -111,6 +111,30 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds a row of requests to a server.
+    pub(crate) fn add_requests(
+        &mut self,
+        work: &'static str,
+        requests: u32,
+        yardstick: &'static str,
+        against: u32,
+        goal: f64,
+    ) {
+        let (requests, against) = (f64::from(requests), f64::from(against));
+        let row = Row {
+            work,
+            unit: "requests",
+            rbuild: requests,
+            yardstick,
+            yardstick_value: against,
+            ratio: requests / against,
+            goal,
+            runs: 1,
+        };
+        print(&line(&row));
+        self.rows.push(row);
+    }
+
     /// Writes `results.md` and `results.json`.
     pub(crate) fn write(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;

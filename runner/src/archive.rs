@@ -20,7 +20,7 @@ use crate::metadata::{self, FileKind, Time};
 use crate::node::{self, Attributes, Node};
 use crate::root::{self, FileError, Last, Located, errno};
 use crate::tar_reader::{Member, MemberKind, Piece, TarError, TarReader};
-use crate::xattr::Xattr;
+use crate::xattr::{self, Xattr};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -191,11 +191,13 @@ impl Extraction<'_> {
     ) -> Result<(), CopyError> {
         let shown = member.path.as_slice();
         let (uid, gid) = self.owner.unwrap_or((member.uid, member.gid));
+        // Docker sets all that the machine lets it set; `trusted.` and labels are no user's to give.
+        let is_wanted = |name: &[u8]| name == b"security.capability" || name.starts_with(b"user.");
         let xattrs: Vec<Xattr> = member
             .xattrs
             .iter()
-            .filter(|(name, _)| name == b"security.capability")
-            .cloned()
+            .filter(|(name, _)| is_wanted(name))
+            .map(|(name, value)| (xattr::escape(name), value.clone()))
             .collect();
         let attributes = Attributes {
             mode: member.mode,

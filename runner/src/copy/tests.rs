@@ -410,6 +410,33 @@ mod archives {
     }
 
     #[test]
+    fn attributes_of_members_are_kept_but_the_machines_are_not() {
+        let roots = roots();
+        let capability = "\u{1}\0\0\u{2}\0\u{4}\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let tar = Layer::default()
+            .pax(&[
+                ("SCHILY.xattr.user.note", "kept"),
+                ("SCHILY.xattr.user.overlay.opaque", "y"),
+                ("SCHILY.xattr.security.capability", capability),
+                ("SCHILY.xattr.security.selinux", "label"),
+                ("SCHILY.xattr.trusted.x", "secret"),
+            ])
+            .file("f", "content")
+            .bytes();
+        add(&roots, &tar, "/dst").unwrap();
+        let file = std::fs::File::open(roots.root.join("dst/f")).unwrap();
+        let mut found = crate::xattr::list(file.as_fd()).unwrap();
+        found.sort();
+        let names: Vec<&[u8]> = found.iter().map(|(name, _)| name.as_slice()).collect();
+        let expected: [&[u8]; 3] = [
+            b"security.capability",
+            b"user.note",
+            b"user.overlay.overlay.opaque",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
     fn what_is_in_the_way_of_members_is_removed() {
         let roots = roots();
         std::fs::create_dir_all(roots.root.join("o/d/keep")).unwrap();

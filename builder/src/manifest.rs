@@ -4,47 +4,18 @@
 //! strings of both stand here and nowhere else. What was read is never written again from these types (oci-spec drops
 //! unknown fields, and its maps have no order): a stored document keeps its own bytes.
 
+mod index;
+pub mod media;
+mod types;
+
 use std::str::FromStr;
 
-use oci_spec::image::{Descriptor, Digest, DigestAlgorithm, ImageIndex, ImageManifest};
-use rbuild_frontend::platform::Platform;
+use oci_spec::image::{Digest, DigestAlgorithm, ImageIndex, ImageManifest};
 use serde::Deserialize;
 
-/// Media types, OCI's and Docker's.
-pub mod media {
-    /// OCI image manifest.
-    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// OCI image index.
-    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// OCI image config.
-    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    /// OCI layer, plain tar.
-    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    /// OCI layer, gzip.
-    pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    /// OCI layer, zstd.
-    pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-    /// Docker schema 2 manifest.
-    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// Docker manifest list.
-    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// Docker image config.
-    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    /// Docker layer, gzip.
-    pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// Docker layer, plain tar.
-    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-    /// Docker layer, zstd (written by containerd's converter).
-    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
-    /// Docker schema 1, signed and unsigned: start of both.
-    pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+";
-
-    /// What a manifest request accepts.
-    pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-        application/vnd.oci.image.manifest.v1+json, \
-        application/vnd.docker.distribution.manifest.list.v2+json, \
-        application/vnd.docker.distribution.manifest.v2+json";
-}
+pub use self::index::{choose, images_of, is_attestation, platform_of, platforms_of};
+use self::types::{essence, is_generic};
+pub use self::types::{is_index, is_manifest, media_type, oci_layer_type};
 
 /// No manifest, index or config is read past this size; registries refuse larger ones too (Docker's: 4 MiB).
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -300,108 +271,6 @@ pub fn check_digest(digest: &Digest) -> Result<(), ManifestError> {
     }
 }
 
-/// The OCI media type that stands for a layer's media type (Docker's names are translated).
-pub fn oci_layer_type(media_type: &str) -> &'static str {
-    match media_type {
-        media::OCI_LAYER | media::DOCKER_LAYER => media::OCI_LAYER,
-        media::OCI_LAYER_ZSTD | media::DOCKER_LAYER_ZSTD => media::OCI_LAYER_ZSTD,
-        _ => media::OCI_LAYER_GZIP,
-    }
-}
-
-/// Media type of a descriptor as a string.
-pub fn media_type(descriptor: &Descriptor) -> String {
-    descriptor.media_type().to_string()
-}
-
-/// True for both kinds of index.
-pub fn is_index(media_type: &str) -> bool {
-    matches!(media_type, media::OCI_INDEX | media::DOCKER_INDEX)
-}
-
-/// True for both kinds of manifest.
-pub fn is_manifest(media_type: &str) -> bool {
-    matches!(media_type, media::OCI_MANIFEST | media::DOCKER_MANIFEST)
-}
-
-/// True for a manifest that says something about another one (provenance, SBOM) and is no image.
-pub fn is_attestation(descriptor: &Descriptor) -> bool {
-    let is_reference = descriptor
-        .annotations()
-        .as_ref()
-        .is_some_and(|map| map.contains_key("vnd.docker.reference.type"));
-    let is_unknown = descriptor.platform().as_ref().is_some_and(|platform| {
-        platform.os().to_string() == "unknown" && platform.architecture().to_string() == "unknown"
-    });
-    is_reference || is_unknown
-}
-
-/// The images among the entries of an index, with the platform that each states. Attestations and descriptors of
-/// unknown kinds are left out.
-pub fn images_of(entries: &[Descriptor]) -> impl Iterator<Item = (&Descriptor, Option<Platform>)> {
-    entries
-        .iter()
-        .filter(|descriptor| !is_attestation(descriptor))
-        .filter_map(|descriptor| {
-            let media_type = media_type(descriptor);
-            (is_index(&media_type) || is_manifest(&media_type))
-                .then(|| (descriptor, platform_of(descriptor)))
-        })
-}
-
-/// The platform that a descriptor states.
-pub fn platform_of(descriptor: &Descriptor) -> Option<Platform> {
-    let stated = descriptor.platform().as_ref()?;
-    let platform = Platform::new(
-        &stated.os().to_string(),
-        &stated.architecture().to_string(),
-        stated.variant().as_deref().unwrap_or_default(),
-    );
-    Some(platform.with_os_version(stated.os_version().as_deref().unwrap_or_default()))
-}
-
-/// Picks the entry of an index that suits `wanted` best. Nested indexes and entries without a platform are taken when
-/// no entry suits by its platform.
-pub fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
-    let (mut stated, mut unstated) = (Vec::new(), Vec::new());
-    for (descriptor, platform) in images_of(entries) {
-        match platform {
-            Some(platform) => stated.push((descriptor, platform)),
-            None => unstated.push(descriptor),
-        }
-    }
-    match wanted.choose(stated.iter().map(|(_, platform)| platform)) {
-        Some(position) => Some(stated[position].0),
-        None => unstated.first().copied(),
-    }
-}
-
-/// The platforms that an index has, for a message.
-pub fn platforms_of(entries: &[Descriptor]) -> String {
-    let names: Vec<String> = images_of(entries)
-        .filter_map(|(_, platform)| platform)
-        .map(|platform| platform.to_string())
-        .collect();
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(", ")
-    }
-}
-
-/// A media type without parameters.
-fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
-}
-
-/// Types that plain file servers give to any JSON or any file: they say nothing.
-fn is_generic(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        "" | "application/json" | "text/plain" | "application/octet-stream"
-    )
-}
-
 /// Parses a digest and refuses everything but sha256.
 pub fn parse_digest(text: &str) -> Option<Digest> {
     Digest::from_str(text)
@@ -426,129 +295,4 @@ pub(crate) fn digest_from_hash(hash: &[u8]) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEX: &str = "6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
-
-    fn manifest(layer: &str, config: &str) -> String {
-        format!(
-            r#"{{"schemaVersion":2,"config":{{"mediaType":"{config}","digest":"sha256:{HEX}","size":2}},
-            "layers":[{{"mediaType":"{layer}","digest":"sha256:{HEX}","size":2}}]}}"#
-        )
-    }
-
-    #[test]
-    fn every_known_shape_is_told_apart() {
-        let good = manifest(media::OCI_LAYER_GZIP, media::OCI_CONFIG);
-        let docker = manifest(media::DOCKER_LAYER_GZIP, media::DOCKER_CONFIG);
-        let rows: &[(&str, &str, Option<&str>, &str)] = &[
-            ("untyped manifest", &good, None, "manifest"),
-            (
-                "typed by header",
-                &good,
-                Some(media::OCI_MANIFEST),
-                "manifest",
-            ),
-            ("docker", &docker, Some(media::DOCKER_MANIFEST), "manifest"),
-            (
-                "generic header",
-                &good,
-                Some("application/json; charset=utf-8"),
-                "manifest",
-            ),
-            (
-                "untyped index",
-                r#"{"schemaVersion":2,"manifests":[]}"#,
-                None,
-                "index",
-            ),
-            (
-                "schema 1",
-                r#"{"schemaVersion":1,"fsLayers":[]}"#,
-                None,
-                "schema 1",
-            ),
-            (
-                "schema 3",
-                r#"{"schemaVersion":3,"manifests":[]}"#,
-                None,
-                "schema version 3",
-            ),
-            (
-                "html",
-                "<html>hello</html>",
-                Some("text/html"),
-                "not a manifest but `text/html`",
-            ),
-            (
-                "cut off",
-                r#"{"schemaVersion":2,"#,
-                Some(media::OCI_MANIFEST),
-                "not a valid image manifest",
-            ),
-            (
-                "wrong type",
-                &good,
-                Some(media::OCI_CONFIG),
-                "is not an image manifest",
-            ),
-            (
-                "two minds",
-                r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
-                Some(media::OCI_MANIFEST),
-                "says itself",
-            ),
-            (
-                "both lists",
-                r#"{"schemaVersion":2,"manifests":[],"config":{}}"#,
-                None,
-                "at once",
-            ),
-            (
-                "nothing",
-                r#"{"schemaVersion":2}"#,
-                None,
-                "media type `none`",
-            ),
-        ];
-        for (name, text, announced, expected) in rows {
-            let answer = match parse_document(text.as_bytes(), *announced) {
-                Ok(Document::Manifest(_)) => "manifest".to_owned(),
-                Ok(Document::Index(_)) => "index".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            assert!(answer.contains(expected), "{name}: {answer}");
-        }
-    }
-
-    #[test]
-    fn unusable_layers_and_configs_are_named() {
-        let rows = [
-            (
-                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-                media::OCI_CONFIG,
-                "not distributable",
-            ),
-            (
-                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-                media::OCI_CONFIG,
-                "not distributable",
-            ),
-            (
-                "application/x-lha",
-                media::OCI_CONFIG,
-                "layer 1 has media type `application/x-lha`",
-            ),
-            (
-                media::OCI_LAYER,
-                "application/vnd.cncf.helm.config.v1+json",
-                "not a container image",
-            ),
-        ];
-        for (layer, config, expected) in rows {
-            let error = parse_document(manifest(layer, config).as_bytes(), None).expect_err(layer);
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-    }
-}
+mod tests;

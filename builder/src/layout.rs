@@ -77,7 +77,10 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("`{}` is not an OCI layout: {reason}", path.display())]
+    #[error(
+        "{} is neither an OCI layout nor an archive of images: {reason}",
+        place_of(path)
+    )]
     NotALayout {
         /// As given.
         path: PathBuf,
@@ -129,7 +132,7 @@ pub enum LayoutError {
         source: ManifestError,
     },
     /// No entry has the name.
-    #[error("no image `{wanted}` in the OCI layout `{}`", path.display())]
+    #[error("no image `{wanted}` in {}", place_of(path))]
     NoSuchImage {
         /// As given.
         path: PathBuf,
@@ -138,8 +141,21 @@ pub enum LayoutError {
         /// Tags that are there.
         tags: Vec<String>,
     },
+    /// Nothing says which of them is meant.
+    #[error("{} has {count} images, and none of them is named", place_of(path))]
+    Unnamed {
+        /// As given.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// Tags that are there.
+        tags: Vec<String>,
+    },
     /// No entry for the platform.
-    #[error("no image for {platform} in the OCI layout `{}`, which has: {available}", path.display())]
+    #[error(
+        "no image for {platform} in {}, which has: {available}",
+        place_of(path)
+    )]
     NoSuchPlatform {
         /// As given.
         path: PathBuf,
@@ -160,18 +176,28 @@ impl LayoutError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::NoSuchImage { tags, .. } if !tags.is_empty() => {
-                Some(format!("tags in the layout: {}", tags.join(", ")))
+            Self::NoSuchImage { tags, .. } | Self::Unnamed { tags, .. } if !tags.is_empty() => {
+                Some(format!("it has: {}", tags.join(", ")))
             }
-            Self::NoSuchImage { .. } => {
-                Some("name the image by its digest: `oci-layout://PATH@sha256:…`".to_owned())
-            }
+            Self::NoSuchImage { .. } | Self::Unnamed { count: 1.., .. } => Some(
+                "its images have no names; FROM and named contexts take one by its digest, `oci-layout://PATH@sha256:…`"
+                    .to_owned(),
+            ),
             Self::WrongDigest { .. } | Self::WrongSize { .. } => Some(
                 "the layout was changed or cut short after it was written; write it again"
                     .to_owned(),
             ),
             _ => None,
         }
+    }
+}
+
+/// A path for people.
+fn place_of(path: &Path) -> String {
+    if path == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        format!("`{}`", path.display())
     }
 }
 

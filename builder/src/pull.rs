@@ -93,6 +93,15 @@ enum Origin {
 }
 
 impl Origin {
+    /// What is done with it, for people.
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "pulling",
+            Self::Layout(_) | Self::Archive(_) => "reading",
+            Self::Cache(_) => "fetching",
+        }
+    }
+
     /// The form in which the store remembers it, see [`OriginalBlob::locations`](rbuild_cache::OriginalBlob).
     fn location(&self) -> String {
         match self {
@@ -190,7 +199,7 @@ impl ImageSources {
         // A short name that the machine's configuration gives a full one leads there, but an image of the store goes first.
         let (settings, text) = (self.client.settings().clone(), typed.to_owned());
         let alias = blocking::run(move || settings.alias(&text)).await?;
-        let alias = alias.map(Reference::with_default_tag);
+        let alias = alias.map(|(reference, _)| reference.with_default_tag());
         let reference = alias.as_ref().unwrap_or(reference);
         // A digest names the same content for ever: asking the registry again could tell nothing new.
         if (!asks_anyway || reference.digest.is_some())

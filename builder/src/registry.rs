@@ -36,7 +36,7 @@ use rbuild_frontend::reference::Reference;
 use tokio::sync::OnceCell;
 
 use self::auth::Access;
-pub use self::error::RegistryError;
+pub use self::error::{NetworkError, RegistryError};
 use self::host::{Host, Repository};
 pub(crate) use self::host::{is_loopback, trust_also};
 pub use self::secret::Secret;

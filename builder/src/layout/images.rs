@@ -53,16 +53,19 @@ impl Layout {
 
     /// The entry of `index.json` with a name or tag; without one the only entry.
     pub(crate) fn entry(&self, wanted: Option<&str>) -> Result<Descriptor, LayoutError> {
-        let mut entries = self.entries()?;
-        let is_wanted = |entry: &Descriptor| {
+        let entries = self.entries()?;
+        let is_wanted = |entry: &&Descriptor| {
             wanted.is_none_or(|wanted| super::has_tag(entry, wanted) || names(entry, wanted))
         };
-        entries.retain(is_wanted);
+        let mut found: Vec<&Descriptor> = entries.iter().filter(is_wanted).collect();
         // Several names of one image are several entries.
-        entries.dedup_by(|one, other| one.digest() == other.digest());
-        match <[Descriptor; 1]>::try_from(entries) {
-            Ok([only]) => Ok(only),
-            Err(several) => Err(self.no_such(wanted, several.iter().filter_map(super::name_of))),
+        found.dedup_by(|one, other| one.digest() == other.digest());
+        match found.as_slice() {
+            [only] => Ok((*only).clone()),
+            several => {
+                let names = entries.iter().filter_map(super::name_of);
+                Err(self.no_such(wanted, several.len(), names))
+            }
         }
     }
 
@@ -84,7 +87,7 @@ impl Layout {
                 return Ok((*only).clone());
             }
             let names = docker.images.iter().flat_map(|image| &image.names);
-            return Err(self.no_such(wanted, names.map(String::as_str)));
+            return Err(self.no_such(wanted, found.len(), names.map(String::as_str)));
         }
         let entry = self.entry(wanted)?;
         let found = self.image(None, Some(entry.digest()), platform)?;
@@ -94,14 +97,17 @@ impl Layout {
     fn no_such<'a>(
         &self,
         wanted: Option<&str>,
+        count: usize,
         names: impl Iterator<Item = &'a str>,
     ) -> LayoutError {
-        LayoutError::NoSuchImage {
-            path: self.path.clone(),
-            wanted: wanted
-                .unwrap_or("without a name that is the only one")
-                .to_owned(),
-            tags: names.map(str::to_owned).collect(),
+        let (path, tags) = (self.path.clone(), names.map(str::to_owned).collect());
+        match wanted {
+            Some(wanted) => LayoutError::NoSuchImage {
+                path,
+                wanted: wanted.to_owned(),
+                tags,
+            },
+            None => LayoutError::Unnamed { path, count, tags },
         }
     }
 

@@ -74,7 +74,7 @@ impl ImageSources {
         if let Some(layers) = present.iter().cloned().collect::<Option<Vec<Layer>>>() {
             return Ok(Chain(layers));
         }
-        let task = Arc::new(self.tasks.start(format!("pulling {}", base.name)));
+        let task = Arc::new(self.tasks.start(format!("{} {}", origin.verb(), base.name)));
         let made = async {
             let unpacked = self
                 .unpack_missing(base, &wanted, &present, origin, lease, &task)

@@ -7,6 +7,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use super::RegistryError;
+use super::error::NetworkError;
 use crate::manifest;
 
 /// How much of an error's body is read for its message.
@@ -81,7 +82,7 @@ pub(super) async fn read_bounded(
             .map_err(|source| RegistryError::BrokenOff {
                 url: url.to_owned(),
                 received: bytes.len() as u64,
-                source: Some(source.without_url()),
+                source: Some(NetworkError::new(source)),
             })?;
         let Some(chunk) = chunk else { return Ok(bytes) };
         if (bytes.len() + chunk.len()) as u64 > limit {

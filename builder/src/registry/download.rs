@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::answer::check_status;
 use super::auth::Access;
+use super::error::NetworkError;
 use super::transport::Call;
 use super::{Place, RegistryClient, RegistryError, tell_mirror};
 
@@ -154,7 +155,7 @@ impl RegistryClient {
                 .map_err(|source| RegistryError::BrokenOff {
                     url: url.to_owned(),
                     received: *received,
-                    source: Some(source.without_url()),
+                    source: Some(NetworkError::new(source)),
                 })?;
             let Some(chunk) = chunk else { break };
             let end = position + chunk.len() as u64;

@@ -8,6 +8,51 @@ use reqwest::StatusCode;
 use super::settings::SettingsError;
 use crate::manifest::ManifestError;
 
+/// What the network did, in the words that say something: the HTTP library's errors are wrapped in several that do not.
+#[derive(Debug)]
+pub struct NetworkError(reqwest::Error);
+
+impl NetworkError {
+    /// Takes the URL off, which would otherwise be printed twice.
+    pub(super) fn new(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+
+    fn texts(&self) -> impl Iterator<Item = String> {
+        let first: &(dyn std::error::Error + 'static) = &self.0;
+        std::iter::successors(Some(first), |error| error.source()).map(ToString::to_string)
+    }
+
+    /// Whether one of the errors has these words. There is no other way to tell them apart.
+    fn says(&self, words: &str) -> bool {
+        self.texts().any(|text| text.contains(words))
+    }
+}
+
+impl std::fmt::Display for NetworkError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const WRAPPINGS: [&str; 7] = [
+            "error sending request",
+            "client error (",
+            "dns error",
+            "error resolving DNS",
+            "tcp connect error",
+            "request or response body error",
+            "error decoding response body",
+        ];
+        let all: Vec<String> = self.texts().collect();
+        let is_telling = |text: &&String| !WRAPPINGS.iter().any(|words| text.starts_with(words));
+        let mut telling: Vec<&str> = all.iter().filter(is_telling).map(String::as_str).collect();
+        telling.dedup();
+        if telling.is_empty() {
+            telling.extend(all.last().map(String::as_str));
+        }
+        formatter.write_str(&telling.join(": "))
+    }
+}
+
+impl std::error::Error for NetworkError {}
+
 /// A registry request that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,9 +82,9 @@ pub enum RegistryError {
     Unreachable {
         /// What was requested.
         url: String,
-        /// Why; without the URL, which would otherwise be printed twice.
+        /// Why.
         #[source]
-        source: reqwest::Error,
+        source: NetworkError,
         /// True when the server speaks plain HTTP where HTTPS was tried, as far as that can be told.
         is_tls: bool,
     },
@@ -52,7 +97,7 @@ pub enum RegistryError {
         received: u64,
         /// Why.
         #[source]
-        source: Option<reqwest::Error>,
+        source: Option<NetworkError>,
     },
     /// 404 for a manifest.
     #[error("image `{reference}` was not found in the registry")]
@@ -198,9 +243,13 @@ impl RegistryError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Unreachable { source, .. } if leads_through_a_proxy(source) => Some(
+            Self::Unreachable { source, .. } if source.says("tunnel") => Some(
                 "the way leads through a proxy (HTTPS_PROXY, ALL_PROXY): check that it runs and lets this name pass; \
                  names in NO_PROXY go without one"
+                    .to_owned(),
+            ),
+            Self::Unreachable { source, .. } if source.says("dns error") => Some(
+                "the name has no address: check its spelling and the network; where only a proxy leads out, set HTTPS_PROXY"
                     .to_owned(),
             ),
             Self::Unreachable { is_tls: true, .. } => Some(
@@ -227,13 +276,6 @@ impl RegistryError {
             _ => None,
         }
     }
-}
-
-/// Whether it was the tunnel through a proxy that did not come about. The HTTP library tells that in words only.
-fn leads_through_a_proxy(error: &reqwest::Error) -> bool {
-    let first: &(dyn std::error::Error + 'static) = error;
-    std::iter::successors(Some(first), |error| error.source())
-        .any(|error| error.to_string().contains("tunnel"))
 }
 
 /// What to do about a refusal: log in, or look who one is.

@@ -246,8 +246,8 @@ impl RegistrySettings {
         self.shared.flags.verifies_tls == Some(true)
     }
 
-    /// The name that an alias gives to a short name as typed. Blocks.
-    pub(crate) fn alias(&self, typed: &str) -> Result<Option<Reference>, SettingsError> {
+    /// The name that an alias gives to a short name as typed, and the file that says so. Blocks.
+    pub(crate) fn alias(&self, typed: &str) -> Result<Option<(Reference, PathBuf)>, SettingsError> {
         let name_end = typed.find([':', '@']).unwrap_or(typed.len());
         let (name, rest) = typed.split_at(name_end);
         let Some((full, file)) = self.conf()?.alias(name) else {
@@ -258,7 +258,7 @@ impl RegistrySettings {
             path: file.to_owned(),
             reason: format!("its alias `{name}` is no name: {error}"),
         })?;
-        Ok(Some(parsed))
+        Ok(Some((parsed, file.to_owned())))
     }
 
     fn conf(&self) -> Result<&Conf, SettingsError> {

@@ -14,6 +14,7 @@ use super::answer::{
     LONGEST_WORDS, check_status, header, printable, read_bounded, stated_digest, without_query,
 };
 use super::auth::{Access, Authorization, BearerChallenge, TokenCell, token_of};
+use super::error::NetworkError;
 use super::host::{Host, Repository, authority_of};
 use super::settings::Credentials;
 use super::{LARGEST_ANSWER, RegistryClient, RegistryError, is_loopback};
@@ -218,7 +219,7 @@ impl RegistryClient {
                 RegistryError::Unreachable {
                     url: without_query(call.url),
                     is_tls: line.scheme == "https" && source.is_connect(),
-                    source: source.without_url(),
+                    source: NetworkError::new(source),
                 }
             })?;
             let follows = matches!(call.method, Method::GET | Method::HEAD)
@@ -390,7 +391,7 @@ impl RegistryClient {
             .map_err(|source| RegistryError::Unreachable {
                 url: shown.clone(),
                 is_tls: source.is_connect() && shown.starts_with("https"),
-                source: source.without_url(),
+                source: NetworkError::new(source),
             })?;
         let response = check_status(response, &shown).await?;
         let body = read_bounded(response, &shown, LARGEST_TOKEN_ANSWER).await?;

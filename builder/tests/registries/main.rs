@@ -260,6 +260,8 @@ fn configured_names_lead_where_the_files_say() {
         info.contains("mirror") && info.contains(conf.to_str().expect("UTF-8")),
         "{info}"
     );
+    let info = home.rbuild(&["info", "short:1"]);
+    assert!(info.contains("registries.conf.d/alias.conf"), "{info}");
     // Pushes never go to a mirror.
     home.rbuild(&["tag", &pushed, "example.com/x/new:1"]);
     home.rbuild(&["push", "example.com/x/new:1"]);

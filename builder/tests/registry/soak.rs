@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rbuild::manifest::digest_of;
+use rbuild::manifest::{digest_of, media};
 use rbuild::registry::{BlobUpload, ClientOptions, OnBytes, RegistryClient};
 use rbuild_frontend::reference::Reference;
 
 use super::double::{Body, Double, Reply};
 use super::{chain_of, options};
+
+fn is_blob(path: &str) -> bool {
+    path.contains("/blobs/sha256:")
+}
 
 /// A soak: pushes and pulls with one request in ten failing in some way, and nothing may be lost.
 ///
@@ -49,16 +53,20 @@ async fn soak() {
     let upload: Mutex<Vec<u8>> = Mutex::default();
     let held = Arc::clone(&blobs);
     let double = Double::start(move |seen, _| {
+        // One in ten: ill, gone, and gone in the middle.
         let dice = random() % 30;
-        if dice == 0 {
-            return Reply::new(503, "");
-        }
-        if dice == 1 && seen.method != "PATCH" {
-            return Reply {
-                status: 200,
-                headers: vec![],
-                body: Body::HangUp,
-            };
+        let has_middle = seen.method == "PATCH" || (seen.method == "GET" && is_blob(&seen.path));
+        match dice {
+            0 => return Reply::new(503, "").with("retry-after", "0"),
+            1 => {
+                return Reply {
+                    status: 200,
+                    headers: vec![],
+                    body: Body::HangUp,
+                };
+            }
+            2 if !has_middle => return Reply::new(502, ""),
+            _ => {}
         }
         let mut upload = upload.lock().expect("no panic");
         let mut blobs = held.lock().expect("no panic");
@@ -69,6 +77,14 @@ async fn soak() {
                 .with("range", format!("0-{}", length.saturating_sub(1)))
         };
         match seen.method.as_str() {
+            "PUT" if seen.path.contains("/manifests/") => {
+                blobs.insert(seen.path.clone(), seen.body.clone());
+                Reply::new(201, "")
+            }
+            "GET" if seen.path.contains("/manifests/") => match blobs.get(&seen.path) {
+                Some(bytes) => Reply::manifest(media::OCI_INDEX, bytes.clone()),
+                None => Reply::new(404, ""),
+            },
             "HEAD" if blobs.contains_key(digest) => Reply::ok(""),
             "HEAD" => Reply::new(404, ""),
             "POST" => {
@@ -160,12 +176,34 @@ async fn soak() {
         };
         let pushed = client.upload(&reference, &upload, &hear).await;
         pushed.unwrap_or_else(|error| panic!("round {round}: {}", chain_of(&error)));
+        let document = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"round":"{round}"}}}}"#,
+            media::OCI_INDEX
+        );
+        let tag = format!("round-{round}");
+        client
+            .put_manifest(&reference, &tag, media::OCI_INDEX, document.as_bytes())
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {}", chain_of(&error)));
+        let tagged = Reference::parse(&double.name(&format!("a/b:{tag}"))).expect("a name");
+        let fetched = client
+            .manifest(&tagged)
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {}", chain_of(&error)));
+        assert_eq!(fetched.bytes, document.as_bytes(), "round {round}");
         let pulled = client
             .download(&reference, &upload.digest, upload.size, Vec::new(), &|_| ())
             .await
             .unwrap_or_else(|error| panic!("round {round}: {}", chain_of(&error)));
         assert!(pulled == content, "round {round}");
     }
-    let lost = rounds - blobs.lock().expect("no panic").len() as u64;
-    assert_eq!(lost, 0);
+    // Of each round a blob and a manifest.
+    let kept = blobs.lock().expect("no panic").len() as u64;
+    assert_eq!(kept, 2 * rounds);
+    let said = writeln!(
+        std::io::stderr(),
+        "soak: {rounds} pushes and pulls in {} requests, nothing is lost",
+        double.seen().len()
+    );
+    said.expect("stderr is open");
 }

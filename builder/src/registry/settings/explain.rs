@@ -41,16 +41,17 @@ impl RegistrySettings {
         let (text, registry) = (typed.to_owned(), is_registry.clone());
         let (reference, alias) = blocking::run(move || {
             if let Some(registry) = registry {
-                return named(&format!("{registry}/x"), &registry).map(|name| (name, false));
+                return named(&format!("{registry}/x"), &registry).map(|name| (name, None));
             }
             match settings.alias(&text)? {
-                Some(reference) => Ok((reference, true)),
-                None => named(&text, &text).map(|name| (name, false)),
+                Some((reference, file)) => Ok((reference, Some(file))),
+                None => named(&text, &text).map(|name| (name, None)),
             }
         })
         .await?;
-        if alias {
-            say("alias", reference.to_string(), "registries.conf".to_owned());
+        if let Some(file) = alias {
+            let by = file.display().to_string();
+            say("alias", reference.to_string(), by);
         }
         let shown = |place: &str, name: &str| match &is_registry {
             // The repository was made up to ask.

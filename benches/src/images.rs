@@ -139,7 +139,9 @@ fn usual(bench: &Bench, table: &mut Table, place: &Path) -> Result<()> {
     ))?;
     push(bench, table, place, &store, &layout)?;
     pull(bench, table, place, &layout)?;
-    hand_over(bench, table, place, &store, &context)
+    hand_over(bench, table, place, &store, &context)?;
+    // Room for what comes; nothing that is timed follows.
+    Ok(fs::remove_dir_all(place)?)
 }
 
 fn push(bench: &Bench, table: &mut Table, place: &Path, store: &Path, layout: &str) -> Result<()> {

@@ -19,7 +19,7 @@ fn is_blob(path: &str) -> bool {
 
 /// A soak: pushes and pulls with one request in ten failing in some way, and nothing may be lost.
 ///
-/// The full size: `RBUILD_SOAK=500 cargo nextest run -p rbuild --test registry soak --no-capture`. A failure is
+/// The full size: `RBUILD_SOAK=500 cargo test -p rbuild --test registry soak -- --nocapture`. A failure is
 /// repeated with the seed that was printed: `RBUILD_SEED=…`.
 #[tokio::test]
 async fn soak() {

@@ -13,6 +13,7 @@ mod caching;
 mod contexts;
 mod copying;
 mod defaults;
+mod documentation;
 mod errors;
 mod explain;
 mod failing;

@@ -127,20 +127,23 @@ impl Git {
         let key = match &access.ssh {
             None => None,
             Some(path) => {
-                let metadata = std::fs::metadata(path).map_err(|source| GitError::SshKey {
+                let failed = |source| GitError::SshKey {
                     remote: shown.clone(),
                     path: path.clone(),
                     source,
-                })?;
+                };
+                let metadata = std::fs::metadata(path).map_err(failed)?;
+                // Git does not run where the user is.
+                let absolute = std::path::absolute(path).map_err(failed)?;
                 if metadata.file_type().is_socket() {
-                    set("SSH_AUTH_SOCK", path.as_os_str());
+                    set("SSH_AUTH_SOCK", absolute.as_os_str());
                     None
                 } else {
-                    Some(path.as_path())
+                    Some(absolute)
                 }
             }
         };
-        set("GIT_SSH_COMMAND", &ssh_command(key, private));
+        set("GIT_SSH_COMMAND", &ssh_command(key.as_deref(), private));
         Ok(Self {
             program,
             directory: directory.to_owned(),

@@ -19,6 +19,7 @@ mod explain;
 mod failing;
 mod fsck;
 mod git;
+mod git_remote;
 mod history;
 mod language;
 mod leftovers;

@@ -64,6 +64,7 @@ impl Place {
             arguments: Vec::new(),
             dockerfile: Some(self.path().join("Dockerfile")),
             context: self.context().into_os_string(),
+            environment: Vec::new(),
             stdin: None,
         }
     }
@@ -75,6 +76,7 @@ impl Place {
             arguments: Vec::new(),
             dockerfile: None,
             context: context.into(),
+            environment: Vec::new(),
             stdin: None,
         }
     }
@@ -97,12 +99,19 @@ pub(crate) struct Build<'place> {
     /// `-f`
     dockerfile: Option<PathBuf>,
     context: OsString,
+    environment: Vec<(String, String)>,
     stdin: Option<Vec<u8>>,
 }
 
 impl Build<'_> {
     pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A variable that the binary sees.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -128,7 +137,8 @@ impl Build<'_> {
                 self.place.path().join("out.tar").display()
             ))
             .args(&self.arguments)
-            .arg(&self.context);
+            .arg(&self.context)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

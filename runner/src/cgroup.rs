@@ -201,8 +201,8 @@ fn lock(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty())?;
     rustix::fs::flock(&directory, FlockOperation::LockShared)?;
-    let procs = OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(&directory, "cgroup.procs", procs, Mode::empty())?;
+    // Whoever removes it holds the lock meanwhile, and its name is never used again.
+    rustix::fs::lstat(path)?;
     Ok(directory)
 }
 

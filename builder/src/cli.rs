@@ -10,6 +10,7 @@ mod cache;
 mod call;
 mod checking;
 mod commands;
+mod completion;
 mod drawing;
 mod error;
 mod failure;
@@ -17,6 +18,7 @@ mod flags;
 mod format;
 mod isolation;
 mod limits;
+mod manual;
 mod output;
 mod past;
 #[cfg(test)]
@@ -55,13 +57,17 @@ pub(crate) fn fail(failure: &Failure) -> ExitCode {
 
 /// Reads the command line and does what it says.
 pub(crate) fn run(typed: &[OsString]) -> ExitCode {
-    let mut command = command();
-    let words = typed::normalise(&command, typed.to_vec());
-    let verb_was_typed = words.len() == typed.len() || typed.iter().any(|word| word == "build");
     // A variable that is not UTF-8 can't be a build arg of a Dockerfile, which is text.
     let variables: Variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    if let Some(lines) = completion::answer(typed, &variables) {
+        crate::ui::print_line(&lines);
+        return ExitCode::SUCCESS;
+    }
+    let mut command = command();
+    let words = typed::normalise(&command, typed.to_vec());
+    let verb_was_typed = words.len() == typed.len() || typed.iter().any(|word| word == "build");
     let parsed = command.try_get_matches_from_mut(words.clone());
     let configured = parsed.and_then(|matches| {
         let settings = match Settings::read(&command, &matches, &variables) {

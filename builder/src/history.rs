@@ -210,12 +210,32 @@ impl StepNote {
     }
 }
 
+/// Work of a past build that is no step: a pull, an export, a push.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskNote {
+    /// `pulling debian:12`, `exporting to oci archive`.
+    pub title: String,
+    /// When it began: milliseconds since the build began.
+    #[serde(rename = "started_ms")]
+    pub started: u64,
+    /// How long it took, in milliseconds; none when the build ended before.
+    #[serde(rename = "duration_ms")]
+    pub duration: Option<u64>,
+    /// Bytes that were moved.
+    pub bytes: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
 /// What is kept of a build beside its summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildDetail {
     /// All steps, in the order of [`StepId`](crate::event::StepId).
     pub steps: Vec<StepNote>,
+    /// Work that is no step, in the order of its start.
+    pub tasks: Vec<TaskNote>,
     /// Its text; empty when that was very long.
     pub dockerfile: String,
     /// Build checks that fired: `LINE: MESSAGE`.

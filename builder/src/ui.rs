@@ -4,6 +4,7 @@
 //! [`Console`] writes the text. A closed stdout or stderr ends nothing: the build is worth more than its log.
 
 mod ansi;
+pub(crate) mod browse;
 mod console;
 mod diagnostic;
 pub(crate) mod error;
@@ -22,7 +23,7 @@ pub(crate) mod report;
 mod summary;
 mod tail;
 mod terminal;
-mod units;
+pub(crate) mod units;
 
 pub(crate) mod store;
 pub(crate) mod table;
@@ -67,13 +68,6 @@ pub(crate) fn ask(what: &str) -> bool {
 /// JSON for people and scripts.
 pub(crate) fn print_json(value: &serde_json::Value) {
     write_stdout(&format!("{value:#}\n"));
-}
-
-/// A completion script.
-pub(crate) fn print_completion(shell: clap_complete::Shell, command: &mut clap::Command) {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, command, "rbuild", &mut script);
-    write_stdout(&String::from_utf8_lossy(&script));
 }
 
 /// The same for a verb that writes to a file or to stdout.

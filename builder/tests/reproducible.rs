@@ -99,6 +99,30 @@ fn build(home: &Home, root: &str, context: &Path, compression: &str, prefix: &[&
     )
 }
 
+/// One flag is enough, and it says what the variable and the output's option say.
+#[test]
+fn a_timestamp_does_what_variable_and_option_do() {
+    let Some(home) = Home::new() else { return };
+    let context = home.path("context");
+    write_context(&context, false);
+    let expected = build(&home, "variable", &context, "gzip", &[]);
+    let archive = home.path("flag.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let words = [
+        "build",
+        "-o",
+        &output,
+        "--timestamp",
+        EPOCH,
+        context.to_str().expect("UTF-8"),
+    ];
+    let (done, log) = told(&home.command("flag", &words).output().expect("it runs"));
+    assert!(done, "{log}");
+    let bytes = fs::read(&archive).expect("an archive");
+    let digest = rbuild::manifest::digest_of(&bytes).to_string();
+    assert!(expected.ends_with(&digest), "{expected} {digest}");
+}
+
 #[test]
 fn fresh_stores_and_other_directories_give_the_same_manifest() {
     let Some(home) = Home::new() else { return };

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::limits::{LimitArgs, ResourceArgs};
 use super::running::RunArgs;
 
+use super::completion::CompletionShell;
 use super::flags::TabledFlags;
 use super::store_args::{CacheVerb, DuArgs, FsckArgs, PruneArgs};
 pub(crate) use archives::{CopyArgs, ExportArgs, ImportArgs, LoadArgs};
@@ -157,7 +158,13 @@ pub(crate) enum Verb {
     /// Print a completion script for a shell
     Completion {
         /// Which shell
-        shell: clap_complete::Shell,
+        shell: CompletionShell,
+    },
+    /// Write manual pages
+    Man {
+        /// Directory for a page of each verb; without it the page of rbuild itself is printed
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
     },
 }
 
@@ -229,6 +236,11 @@ pub(crate) struct OutputArgs {
     /// Write the result: DIR, `-` (a tar on stdout), or type=oci|docker|local|tar|image|registry,dest=PATH,…
     #[arg(short, long, value_name = "DEST", allow_hyphen_values = true)]
     pub(crate) output: Vec<String>,
+    /// Time of the image and of all its files, in seconds since 1970, so that equal builds give equal digests
+    ///
+    /// Sets SOURCE_DATE_EPOCH, and rewrite-timestamp=true for every output.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timestamp: Option<i64>,
     /// A label of the image config
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
@@ -383,15 +395,9 @@ pub(crate) struct LayersArgs {
     /// Directories of the tree that are opened
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) depth: usize,
-    /// How it is printed
-    #[arg(
-        long,
-        value_name = "table|json",
-        hide_possible_values = true,
-        default_value = "table",
-        hide_default_value = true
-    )]
-    pub(crate) format: ListFormat,
+    /// How it is printed; without it a terminal shows a tree to walk through
+    #[arg(long, value_name = "table|json", hide_possible_values = true)]
+    pub(crate) format: Option<ListFormat>,
 }
 
 /// `--format`

@@ -148,15 +148,19 @@ fn dispatch(
             Ok(ExitCode::SUCCESS)
         }
         Verb::Completion { shell } => {
-            ui::print_completion(shell, &mut super::command());
+            ui::print_bytes(super::completion::script(shell).as_bytes());
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Man { directory } => super::manual::write(directory.as_deref()),
     }
 }
 
 fn show_layers(args: &LayersArgs, image: &ImageLayers) -> Result<ExitCode, Failure> {
     let Some(number) = args.layer else {
-        ui::layers::print_layers(image, args.format == ListFormat::Json);
+        if args.format.is_none() && ui::browse::can_be_shown() {
+            return browse_layers(image);
+        }
+        ui::layers::print_layers(image, args.format == Some(ListFormat::Json));
         return Ok(ExitCode::SUCCESS);
     };
     let layer = number.checked_sub(1).and_then(|at| image.layers.get(at));
@@ -170,6 +174,18 @@ fn show_layers(args: &LayersArgs, image: &ImageLayers) -> Result<ExitCode, Failu
     };
     ui::layers::print_tree(number - 1, layer, args.depth.max(1));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The terminal is put back before a signal ends us.
+fn browse_layers(image: &ImageLayers) -> Result<ExitCode, Failure> {
+    let runtime = runtime()?;
+    let interrupt = runtime
+        .block_on(async { Interrupt::listen(|| ()) })
+        .map_err(Failure::new)?;
+    ui::browse::run(image, || interrupt.token.is_cancelled()).map_err(Failure::new)?;
+    Ok(interrupt
+        .exit_code()
+        .map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// Forks the spawner, and opens the store. Comes before anything that starts a thread.

@@ -64,6 +64,9 @@ pub(crate) enum ProgressMode {
     RawJson,
 }
 
+/// Variable and build argument that say what time it is.
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 impl BuildRequest {
     /// Converts a parsed command line, or says which flag is wrong.
     pub(crate) fn new(args: &BuildArgs, variables: &Variables) -> Result<Self, UsageError> {
@@ -81,6 +84,7 @@ impl BuildRequest {
         options.registries = registries(&args.registries, variables)?;
         cache(&args.cache, &mut options)?;
         sandbox(&args.sandbox, &mut options)?;
+        timestamp(args.output.timestamp, &mut options)?;
         options.source_date_epoch = source_date_epoch(&mut options.build_args, variables);
         let progress = progress(&args.display, variables)?;
         check_streams(&options, progress)?;
@@ -543,19 +547,41 @@ fn sandbox(args: &SandboxArgs, options: &mut BuildOptions) -> Result<(), UsageEr
     Ok(())
 }
 
+/// `--timestamp`, which is more than the variable: every output has its files' times rewritten.
+fn timestamp(seconds: Option<i64>, options: &mut BuildOptions) -> Result<(), UsageError> {
+    let Some(seconds) = seconds else {
+        return Ok(());
+    };
+    let seconds = seconds.to_string();
+    let said = options.build_args.get(SOURCE_DATE_EPOCH);
+    if said.is_some_and(|said| *said != seconds) {
+        return Err(UsageError::Conflict {
+            first: "--timestamp",
+            second: "--build-arg SOURCE_DATE_EPOCH",
+            reason: "both say what time it is",
+            help: Some("leave one of them out"),
+        });
+    }
+    (options.build_args).insert(SOURCE_DATE_EPOCH.to_owned(), seconds);
+    for output in &mut options.outputs {
+        output.rewrites_timestamps = true;
+    }
+    Ok(())
+}
+
 /// The environment's value also becomes a build arg, as with the reference's clients; a build arg goes first. Whether a
 /// word that is no number names something is known when the Dockerfile is.
 fn source_date_epoch(
     build_args: &mut BTreeMap<String, String>,
     variables: &Variables,
 ) -> Option<i64> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    if !build_args.contains_key(NAME)
-        && let Some(value) = variables.get(NAME).filter(|value| !value.is_empty())
+    let from_outside = variables.get(SOURCE_DATE_EPOCH);
+    if !build_args.contains_key(SOURCE_DATE_EPOCH)
+        && let Some(value) = from_outside.filter(|value| !value.is_empty())
     {
-        build_args.insert(NAME.to_owned(), value.clone());
+        build_args.insert(SOURCE_DATE_EPOCH.to_owned(), value.clone());
     }
-    build_args.get(NAME)?.parse().ok()
+    build_args.get(SOURCE_DATE_EPOCH)?.parse().ok()
 }
 
 fn progress(args: &DisplayArgs, variables: &Variables) -> Result<ProgressMode, UsageError> {

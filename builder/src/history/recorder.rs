@@ -5,23 +5,24 @@
 //! for (a step, a download, an export) or a step ends, and at the build's end: one that only hits writes it once. A history
 //! that can't be written is a warning in the log, never the end of a build.
 
+mod why;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rbuild_cache::{
-    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, NewBuild, SnapshotId,
-    StepLogWriter, StepRecord, Store,
+    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, NewBuild, StepLogWriter,
+    StepRecord, Store,
 };
 use rbuild_runner::job::RunOutcome;
 
-use super::earlier::{self, Earlier};
+use super::earlier::Earlier;
 use super::written::{Written, line_of, summary_of};
-use super::{BuildDetail, BuildSummary, StepNote, StepState};
+use super::{BuildDetail, BuildSummary, StepNote, StepState, TaskNote};
 use crate::error::BuildError;
 use crate::event::{Event, EventSink, StepDescription, StepId, StepOutcome, Stream};
-use crate::explain::align::Place;
-use crate::explain::{Reason, parts};
+use crate::explain::parts;
 use crate::options::{BuildOptions, Output, OutputKind};
 
 /// How often what steps write is made readable for others.
@@ -59,6 +60,8 @@ struct State {
     arguments: BTreeSet<String>,
     /// File lists that the steps refer to.
     lists: BTreeSet<String>,
+    /// Where a task of the events stands among the detail's.
+    tasks: BTreeMap<usize, usize>,
     has_worked: bool,
     row: Row,
 }
@@ -237,66 +240,6 @@ impl Recorder {
         format!("{}-{}", self.build.id, step.0 + 1)
     }
 
-    /// Why a step runs. `lost` is a snapshot of its record that is not there.
-    pub(crate) fn explain(
-        &self,
-        step: StepId,
-        now: &[KeyPart],
-        no_cache: Option<&str>,
-        lost: Option<&SnapshotId>,
-    ) -> Vec<Reason> {
-        let reasons = self.reasons(step, now, no_cache, lost);
-        if let Some(note) = lock(&self.state).detail.steps.get_mut(step.0) {
-            note.reasons.clone_from(&reasons);
-        }
-        reasons
-    }
-
-    fn reasons(
-        &self,
-        step: StepId,
-        now: &[KeyPart],
-        no_cache: Option<&str>,
-        lost: Option<&SnapshotId>,
-    ) -> Vec<Reason> {
-        if let Some(flag) = no_cache {
-            return vec![Reason::NoCache {
-                flag: flag.to_owned(),
-            }];
-        }
-        self.earlier().reasons(&self.store, step, now, lost)
-    }
-
-    /// Earlier builds of the same line, newest first; without any, those that made an image of the same name.
-    fn earlier(&self) -> Arc<Earlier> {
-        let mut kept = lock(&self.earlier);
-        if let Some(earlier) = kept.as_ref() {
-            return Arc::clone(earlier);
-        }
-        let earlier = Arc::new(self.read_earlier());
-        *kept = Some(Arc::clone(&earlier));
-        earlier
-    }
-
-    fn read_earlier(&self) -> Earlier {
-        let (places, names) = {
-            let state = lock(&self.state);
-            let places: Vec<Place> = state.detail.steps.iter().map(earlier::place).collect();
-            (places, state.summary.names.clone())
-        };
-        Earlier::read(
-            &self.store,
-            &self.build.id,
-            &self.build.line,
-            &places,
-            &names,
-        )
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read earlier builds: why steps run is not known");
-            Earlier::default()
-        })
-    }
-
     fn keep(&self, event: &Event) {
         match event {
             Event::Planned { steps } => {
@@ -309,7 +252,18 @@ impl Recorder {
                 let words = format!("{}:{line}: {}", source.name(), diagnostic.message);
                 lock(&self.state).detail.warnings.push(words);
             }
-            Event::TaskStarted { .. } => self.appear(&mut lock(&self.state)),
+            Event::TaskStarted { task, title } => self.task_started(*task, title),
+            Event::TaskProgress { task, done, .. } => {
+                self.note_task(*task, |note| note.bytes = *done);
+            }
+            Event::TaskFinished {
+                task,
+                duration,
+                result,
+            } => self.note_task(*task, |note| {
+                note.duration = Some(milliseconds(*duration));
+                note.error = result.as_ref().err().cloned();
+            }),
             Event::Started(step) => self.started(*step),
             Event::Output {
                 step,
@@ -321,14 +275,7 @@ impl Recorder {
                 outcome,
                 duration,
             } => self.finished(*step, outcome, *duration),
-            Event::TaskFinished {
-                result: Ok(_) | Err(_),
-                ..
-            }
-            | Event::Recorded { .. }
-            | Event::TaskProgress { .. }
-            | Event::Explained { .. }
-            | Event::Notice(_) => {}
+            Event::Recorded { .. } | Event::Explained { .. } | Event::Notice(_) => {}
         }
     }
 
@@ -336,6 +283,26 @@ impl Recorder {
     fn appear(&self, state: &mut State) {
         if state.row == Row::NotYet {
             self.write(state, BuildStatus::Running);
+        }
+    }
+
+    fn task_started(&self, task: usize, title: &str) {
+        let mut state = lock(&self.state);
+        let index = state.detail.tasks.len();
+        state.tasks.insert(task, index);
+        state.detail.tasks.push(TaskNote {
+            title: title.to_owned(),
+            started: milliseconds(self.started.elapsed()),
+            ..TaskNote::default()
+        });
+        self.appear(&mut state);
+    }
+
+    fn note_task(&self, task: usize, change: impl FnOnce(&mut TaskNote)) {
+        let mut state = lock(&self.state);
+        let index = state.tasks.get(&task).copied();
+        if let Some(note) = index.and_then(|index| state.detail.tasks.get_mut(index)) {
+            change(note);
         }
     }
 

@@ -6,7 +6,7 @@ use rbuild::layers::{Change, ChangeKind, ImageLayers, LayerView};
 use serde_json::{Value, json};
 
 use super::ansi::clean_line;
-use super::table::{shorten_command, table};
+use super::table::{instruction, shorten_command, table};
 use super::{print_json, units, write_stdout};
 
 /// All layers as a table, or with `is_json` everything about each.
@@ -26,7 +26,7 @@ pub(crate) fn print_layers(image: &ImageLayers, is_json: bool) {
             changed(layer).to_string(),
             layer.count(ChangeKind::Removed).to_string(),
             units::bytes(layer.wasted()),
-            shorten_command(&layer.created_by, false),
+            shorten_command(&instruction(&layer.created_by), false),
         ]
     };
     let head = [
@@ -61,7 +61,7 @@ fn tree(at: usize, layer: &LayerView, depth: usize) -> String {
         at + 1,
         units::bytes(layer.size),
         units::bytes(layer.wasted()),
-        clean_line(layer.created_by.as_bytes(), false),
+        clean_line(instruction(&layer.created_by).as_bytes(), false),
     );
     root.write(&mut text, 0, depth);
     if layer.changes.is_empty() {
@@ -129,7 +129,8 @@ impl<'a> Node<'a> {
     }
 }
 
-fn mark(kind: ChangeKind) -> &'static str {
+/// What stands before a path.
+pub(super) fn mark(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Added => "+",
         ChangeKind::Changed => "~",

@@ -14,6 +14,7 @@ use rbuild::layers::{ImageLayers, LayerView};
 use super::ansi::clean_line;
 use super::graph::{self, Node, escape, state_word};
 use super::past::status_of;
+use super::table::instruction;
 use super::units;
 
 const STYLE: &str = include_str!("page/page.css");
@@ -66,7 +67,7 @@ pub(crate) fn html(page: &Page<'_>) -> String {
     let name = title(page.build);
     let sections = [
         ("Summary", "summary", facts(page)),
-        ("Timeline", "timeline", timeline::html(&page.detail.steps)),
+        ("Timeline", "timeline", timeline::html(page.detail)),
         ("Steps", "steps", steps(page)),
         ("Graph", "graph", drawing(page.detail)),
         ("Layers", "layers", layers(page.layers)),
@@ -180,6 +181,20 @@ fn step_html(index: usize, step: &StepNote, log: Option<&StepLog>, build: &str) 
     if step.title.lines().count() > 1 {
         let _ = writeln!(text, "<pre>{}</pre>", escape(&step.title));
     }
+    let used = [
+        step.cpu.map(|time| {
+            format!(
+                "{} of CPU time",
+                units::duration(std::time::Duration::from_millis(time))
+            )
+        }),
+        step.peak_memory
+            .map(|bytes| format!("{} of memory at most", units::bytes(bytes))),
+    ];
+    let used: Vec<String> = used.into_iter().flatten().collect();
+    if !used.is_empty() {
+        let _ = writeln!(text, "<p class=\"quiet\">Used {}.</p>", used.join(", "));
+    }
     if !step.reasons.is_empty() {
         let why = explain::in_one_line(&step.reasons, usize::MAX);
         let _ = writeln!(text, "<p>Ran because: {}</p>", escape(&why));
@@ -240,10 +255,7 @@ fn layers(image: Option<&ImageLayers>) -> String {
     );
     for (index, layer) in image.layers.iter().enumerate() {
         let share = u128::from(layer.size) * 100 / u128::from(largest);
-        let made_by = clean_line(
-            layer.created_by.lines().next().unwrap_or("").as_bytes(),
-            false,
-        );
+        let made_by = clean_line(instruction(&layer.created_by).as_bytes(), false);
         let _ = writeln!(
             text,
             "<tr><td>{}<td class=\"number\">{}<td class=\"number\">{}<td><code>{}</code><td><span class=\"bar\" style=\"width:{share}%\"></span></tr>",

@@ -325,7 +325,7 @@ fn why(build: &PastBuild, step: &StepNote) -> String {
     }
 }
 
-pub(super) fn status_of(status: BuildStatus) -> &'static str {
+pub(crate) fn status_of(status: BuildStatus) -> &'static str {
     match status {
         BuildStatus::Running => "running",
         BuildStatus::Done => "done",

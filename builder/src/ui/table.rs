@@ -147,6 +147,22 @@ fn shorten_id(id: &str, is_full: bool) -> String {
         .collect()
 }
 
+/// An instruction of an image's history without what every builder adds to it: build args, shell, mark.
+pub(super) fn instruction(created_by: &str) -> String {
+    let line = created_by.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.strip_suffix(" # buildkit").unwrap_or(&line);
+    let shell = "/bin/sh -c ";
+    match line
+        .strip_prefix("RUN ")
+        .map(|rest| (rest, rest.find(shell)))
+    {
+        Some((rest, Some(at))) if at == 0 || rest.starts_with('|') => {
+            format!("RUN {}", &rest[at + shell.len()..])
+        }
+        _ => line.to_owned(),
+    }
+}
+
 pub(super) fn shorten_command(command: &str, is_full: bool) -> String {
     let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
     if is_full || line.chars().count() <= SHORT_COMMAND {
@@ -195,6 +211,20 @@ pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instructions_of_a_history_are_shown_as_they_were_written() {
+        for (created_by, expected) in [
+            ("RUN /bin/sh -c make  all # buildkit", "RUN make all"),
+            ("RUN |1 VERSION=1 /bin/sh -c make # buildkit", "RUN make"),
+            ("RUN /bin/bash -c make # buildkit", "RUN /bin/bash -c make"),
+            ("RUN echo /bin/sh -c x", "RUN echo /bin/sh -c x"),
+            ("COPY . /app # buildkit", "COPY . /app"),
+            ("", ""),
+        ] {
+            assert_eq!(instruction(created_by), expected, "{created_by}");
+        }
+    }
 
     #[test]
     fn columns_line_up() {

@@ -66,11 +66,19 @@ pub(crate) struct Size {
 impl Size {
     /// stderr's, if it is a terminal on which the cursor can be moved.
     pub(crate) fn of_stderr() -> Option<Self> {
-        let stderr = std::io::stderr();
-        if !stderr.is_terminal() || std::env::var_os("TERM").is_some_and(|value| value == "dumb") {
+        Self::of(&std::io::stderr())
+    }
+
+    /// The same of stdout.
+    pub(crate) fn of_stdout() -> Option<Self> {
+        Self::of(&std::io::stdout())
+    }
+
+    fn of(stream: &(impl IsTerminal + AsFd)) -> Option<Self> {
+        if !stream.is_terminal() || std::env::var_os("TERM").is_some_and(|value| value == "dumb") {
             return None;
         }
-        let size = rustix::termios::tcgetwinsize(&stderr).ok()?;
+        let size = rustix::termios::tcgetwinsize(stream).ok()?;
         let or = |cells: u16, default| match cells {
             0 => default, // a terminal that does not know, as over some serial lines
             cells => usize::from(cells),

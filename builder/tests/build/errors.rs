@@ -120,6 +120,14 @@ fn show(text: &mut String, row: &Row, place: &Place, registry: &Registry) -> Res
     }
     for (path, content) in row.files {
         let shown = content.replace('\r', "␍");
+        if shown.contains(|letter: char| letter.is_control() && letter != '\n') {
+            let _ = write!(
+                text,
+                "\n`{path}`: {} bytes that are no text\n",
+                content.len()
+            );
+            continue;
+        }
         let _ = write!(text, "\n`{path}`:\n\n```\n{}\n```\n", shown.trim_end());
     }
     let typed = row.command.replace("{registry}", "localhost:5000");

@@ -376,21 +376,17 @@ wait $!
 }
 
 /// Only who asks for it by name reaches this machine: what listens on all its addresses, and by a cable nothing that listens on
-/// its loopback alone.
+/// its loopback alone. How often is not asked: Debian 12's pasta now and then gives the end of a connection many times.
 #[test]
 fn the_host_is_reached_by_its_name_when_that_was_asked_for() {
     const ASK: &str = "FROM base\nRUN for port in 7001 7002; do timeout 5 nc -w 2 me $port </dev/null; done; true\n";
-    for (before, by_loopback) in [(FORWARDING, 0), ("", 1)] {
+    for (before, by_loopback) in [(FORWARDING, false), ("", true)] {
         let place = Place::new();
         let world = World::new(&place).before(before);
         let log = world.build(ASK, &["--add-host=me:host-gateway"]);
+        assert!(log.contains("host's own service"), "{before}: {log}");
         assert_eq!(
-            log.matches("host's own service").count(),
-            1,
-            "{before}: {log}"
-        );
-        assert_eq!(
-            log.matches("host's loopback").count(),
+            log.contains("host's loopback"),
             by_loopback,
             "{before}: {log}"
         );

@@ -233,3 +233,37 @@ fn a_plan_and_a_build_are_drawn() {
     assert_eq!(planned["steps"].as_array().unwrap().len(), 3);
     assert!(planned["steps"][0]["state"].is_null());
 }
+
+/// The tree of layers takes the whole screen, and gives it back as it was.
+#[test]
+fn layers_are_walked_through() {
+    let place = Place::new();
+    let arguments = arguments(&place, THREE_STEPS, "-q");
+    assert_eq!(on_a_terminal(&place, 80, 12, &arguments).1, 0);
+    let root = place.path().join("root");
+    let line = format!(
+        "stty cols 80 rows 12; {} --root {} layers app; echo \"left with $?\"; stty -a",
+        env!("CARGO_BIN_EXE_rbuild"),
+        root.display()
+    );
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm-256color")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The last layer, opened; then out.
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"Gl\x1b[Bq").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (before, after) = text.split_once("\x1b[?1049l").expect("it is left");
+    assert!(
+        before.contains("\x1b[?1049h") && before.contains("RUN echo two"),
+        "{text}"
+    );
+    assert!(
+        after.contains("left with 0") && after.contains(" icanon") && after.contains(" echo "),
+        "{after}"
+    );
+}

@@ -139,6 +139,27 @@ fn source_date_epoch_comes_from_the_environment_or_an_argument() {
 }
 
 #[test]
+fn a_timestamp_is_the_epoch_and_has_every_output_rewritten() {
+    let request = request(
+        "--timestamp 7 -o type=oci,dest=x --load .",
+        &[("SOURCE_DATE_EPOCH", "5")],
+    );
+    let options = request.expect("right").options;
+    assert_eq!(options.source_date_epoch, Some(7));
+    assert_eq!(options.build_args["SOURCE_DATE_EPOCH"], "7");
+    assert_eq!(options.outputs.len(), 2);
+    assert!(
+        options
+            .outputs
+            .iter()
+            .all(|output| output.rewrites_timestamps)
+    );
+    let error = self::request("--timestamp 7 --build-arg SOURCE_DATE_EPOCH=8 .", &[]);
+    let error = error.expect_err("two times");
+    assert!(error.contains("both say what time it is"), "{error}");
+}
+
+#[test]
 fn secrets() {
     table(
         &[("token", "v")],

@@ -1,7 +1,7 @@
 //! What a page must have and must never have.
 
 use rbuild::explain::Reason;
-use rbuild::history::BuildSummary;
+use rbuild::history::{BuildSummary, TaskNote};
 use rbuild_cache::BuildStatus;
 
 use super::*;
@@ -103,6 +103,47 @@ fn lines_of_the_dockerfile_have_their_cost() {
         row("make")
     );
     assert!(text.contains("class=\"span done\""));
+}
+
+#[test]
+fn the_timeline_tells_what_was_used_and_what_waited() {
+    let mut late = step(2, "RUN make", StepState::Done);
+    late.needs = vec![0];
+    late.started = Some(2_600);
+    late.cpu = Some(900);
+    late.peak_memory = Some(64_000_000);
+    let detail = BuildDetail {
+        steps: vec![step(1, "FROM base", StepState::Done), late],
+        tasks: vec![TaskNote {
+            title: "exporting <x>".into(),
+            started: 4_100,
+            duration: Some(1_000),
+            bytes: 3_000_000,
+            error: None,
+        }],
+        ..BuildDetail::default()
+    };
+    let text = timeline::html(&detail);
+    let row = |words: &str| {
+        let row = text.lines().find(|line| line.contains(words));
+        row.unwrap_or_default().to_owned()
+    };
+    let made = row("RUN make");
+    // It was ready when its base was, a second before it began.
+    assert!(
+        made.contains("class=\"span waiting\" style=\"left:31.3%;width:19.6%\""),
+        "{made}"
+    );
+    assert!(
+        made.contains(">0.9s<") && made.contains(">64.0 MB<") && made.contains(">2.0 MB<"),
+        "{made}"
+    );
+    let exported = row("exporting &lt;x&gt;");
+    assert!(
+        exported.contains(">1.0s<") && exported.contains(">3.0 MB<"),
+        "{exported}"
+    );
+    assert!(!row("FROM base").contains("waiting"));
 }
 
 #[test]

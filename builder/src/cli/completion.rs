@@ -78,8 +78,8 @@ pub(super) fn answer(typed: &[OsString], variables: &Variables) -> Option<String
     });
     let line = |candidate: &CompletionCandidate| {
         let value = candidate.get_value().to_str()?.get(kept..)?.to_owned();
-        let help = candidate.get_help().map(ToString::to_string);
-        let help = help.filter(|_| !is_bash).and_then(first_line);
+        let help = candidate.get_help().filter(|_| !is_bash);
+        let help = help.and_then(|help| first_line(&help.to_string()));
         // A shell reads lines.
         (!value.contains(['\n', '\t'])).then(|| match help {
             Some(help) => format!("{value}\t{help}"),
@@ -90,7 +90,7 @@ pub(super) fn answer(typed: &[OsString], variables: &Variables) -> Option<String
     Some(lines.join("\n"))
 }
 
-fn first_line(text: String) -> Option<String> {
+fn first_line(text: &str) -> Option<String> {
     let line = text.lines().next()?.replace('\t', " ");
     (!line.is_empty()).then_some(line)
 }

@@ -159,10 +159,8 @@ impl Surroundings {
 
     /// Those of the build that stands before.
     fn steps(&self) -> Vec<Value> {
-        let build = self.words.iter().skip(2).filter_map(|word| word.to_str());
-        let build = build
-            .filter(|word| !word.starts_with('-') || word.parse::<i64>().is_ok())
-            .next_back();
+        let mut words = self.words.iter().skip(2).filter_map(|word| word.to_str());
+        let build = words.rfind(|word| !word.starts_with('-') || word.parse::<i64>().is_ok());
         let history = self.store().map(History::new);
         let steps = history.and_then(|history| {
             let build = history.find(build.unwrap_or("last")).ok()?;
@@ -210,16 +208,15 @@ impl Surroundings {
     /// The Dockerfile that the line speaks of; of a line without a context it is that of the working directory.
     fn program(&self) -> Option<Program> {
         let words: Vec<&OsStr> = self.words.iter().map(OsString::as_os_str).collect();
-        let path = match value_of(&words, &["-f", "--file"]) {
-            Some(path) => PathBuf::from(path),
-            None => {
-                let typed = words.iter().skip(2).map(Path::new);
-                let context = typed.filter(|path| path.is_dir()).next_back();
-                let context = context.unwrap_or_else(|| Path::new("."));
-                let names = ["Dockerfile", "dockerfile", "Containerfile"];
-                let mut paths = names.iter().map(|name| context.join(name));
-                paths.find(|path| path.is_file())?
-            }
+        let path = if let Some(path) = value_of(&words, &["-f", "--file"]) {
+            PathBuf::from(path)
+        } else {
+            let mut typed = words.iter().skip(2).map(Path::new);
+            let context = typed.rfind(|path| path.is_dir());
+            let context = context.unwrap_or_else(|| Path::new("."));
+            let names = ["Dockerfile", "dockerfile", "Containerfile"];
+            let mut paths = names.iter().map(|name| context.join(name));
+            paths.find(|path| path.is_file())?
         };
         // Not a pipe: whoever reads it first has it.
         path.is_file().then_some(())?;

@@ -81,7 +81,9 @@ fn main() {
                 let source = Source::new("Dockerfile", text.as_bytes());
                 let _ = black_box(instructions::parse(&source));
             }));
+            // A file is bytes: who takes a text only has to have them checked first.
             their_best = their_best.min(time(|| {
+                let text = std::str::from_utf8(text.as_bytes()).expect("UTF-8");
                 let _ = black_box(parse_dockerfile::parse(text));
             }));
         }

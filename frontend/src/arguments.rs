@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::ast::{Arguments, Pair, Word};
+use crate::ast::{Arguments, Pair, Room, Word};
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::json::{NotStrings, parse_strings};
 use crate::keyword::Keyword;
@@ -13,11 +13,12 @@ use crate::lines::Fragment;
 use crate::source::Span;
 
 /// Cuts an instruction's trimmed text. An `ONBUILD` with a trigger is the caller's job.
-pub(crate) fn read(
+pub(crate) fn read<'a>(
     keyword: Keyword,
-    text: Fragment<'_>,
+    text: Fragment<'a>,
     escape: char,
-) -> Result<Arguments<'_>, Diagnostic> {
+    room: &mut Room,
+) -> Result<Arguments<'a>, Diagnostic> {
     if keyword == Keyword::Unknown {
         return Ok(Arguments::Unparsed(word(text)));
     }
@@ -28,20 +29,21 @@ pub(crate) fn read(
         // A JSON array, else the whole text.
         Keyword::Run | Keyword::Cmd | Keyword::Entrypoint | Keyword::Shell => json_or(text, whole),
         // A JSON array, else words cut at blanks, quotes or not.
-        Keyword::Add | Keyword::Copy | Keyword::Volume => json_or(text, words),
-        Keyword::From | Keyword::Expose => Ok(words(text)),
+        Keyword::Add | Keyword::Copy | Keyword::Volume => json_or(text, |text| words(text, room)),
+        Keyword::From | Keyword::Expose => Ok(words(text, room)),
         Keyword::User | Keyword::Workdir | Keyword::Stopsignal | Keyword::Maintainer => {
             Ok(Arguments::Text(word(text)))
         }
         // `name=value` pairs, or the old `name value`.
-        Keyword::Env | Keyword::Label => pairs(text, keyword, escape),
+        Keyword::Env | Keyword::Label => pairs(text, keyword, escape, room),
         // Words in which quotes and escapes protect blanks.
         Keyword::Arg => {
-            let words = quoted_words(text, escape).map(|(text, span)| Word {
+            let mut words = room.words();
+            words.extend(quoted_words(text, escape).map(|(text, span)| Word {
                 text: Cow::Borrowed(text),
                 span,
-            });
-            Ok(Arguments::Words(words.collect()))
+            }));
+            Ok(Arguments::Words(words))
         }
         Keyword::Healthcheck => healthcheck(text),
         Keyword::Onbuild | Keyword::Unknown => Ok(Arguments::Words(Vec::new())),
@@ -60,14 +62,18 @@ fn whole(text: Fragment<'_>) -> Arguments<'_> {
     Arguments::Text(word(text))
 }
 
-fn words(text: Fragment<'_>) -> Arguments<'_> {
-    Arguments::Words(text.split_at_blanks().map(word).collect())
+fn words<'a>(text: Fragment<'a>, room: &mut Room) -> Arguments<'a> {
+    let mut words = room.words();
+    for piece in text.split_at_blanks() {
+        words.push(word(piece));
+    }
+    Arguments::Words(words)
 }
 
 /// A JSON array of strings, or else what `otherwise` makes of the text.
 fn json_or<'a>(
     text: Fragment<'a>,
-    otherwise: impl Fn(Fragment<'a>) -> Arguments<'a>,
+    otherwise: impl FnOnce(Fragment<'a>) -> Arguments<'a>,
 ) -> Result<Arguments<'a>, Diagnostic> {
     match parse_strings(text.text()) {
         Ok(elements) => {
@@ -110,7 +116,12 @@ fn healthcheck(text: Fragment<'_>) -> Result<Arguments<'_>, Diagnostic> {
     })
 }
 
-fn pairs(text: Fragment<'_>, keyword: Keyword, escape: char) -> Result<Arguments<'_>, Diagnostic> {
+fn pairs<'a>(
+    text: Fragment<'a>,
+    keyword: Keyword,
+    escape: char,
+    room: &mut Room,
+) -> Result<Arguments<'a>, Diagnostic> {
     let mut words = quoted_words(text, escape).peekable();
     let Some((first, _)) = words.peek() else {
         return Ok(Arguments::Words(Vec::new()));
@@ -129,7 +140,7 @@ fn pairs(text: Fragment<'_>, keyword: Keyword, escape: char) -> Result<Arguments
             is_legacy: true,
         }]));
     }
-    let mut pairs = Vec::new();
+    let mut pairs = room.pairs();
     for (text, span) in words {
         let Some(equals) = text.bytes().position(|byte| byte == b'=') else {
             return Err(no_equals(text, span));
@@ -169,6 +180,17 @@ fn quoted_words(text: Fragment<'_>, escape: char) -> impl Iterator<Item = (&str,
     })
 }
 
+/// The bytes that mean nothing in a word, whatever the escape character is.
+const IS_PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'\'' | b'\\' | b'`');
+        byte += 1;
+    }
+    table
+};
+
 /// Where the word at the front ends, without and with an escape that protects nothing.
 fn end_of_word(text: &str, escape: char) -> (usize, usize) {
     let bytes = text.as_bytes();
@@ -176,10 +198,8 @@ fn end_of_word(text: &str, escape: char) -> (usize, usize) {
     let mut at = 0;
     loop {
         // Most bytes are neither blanks nor quotes nor escapes.
-        let is_plain = |byte: &u8| {
-            matches!(byte, b'('..=b'~' | b'!' | b'#'..=b'&') && char::from(*byte) != escape
-        };
-        let plain = bytes[at..].iter().position(|byte| !is_plain(byte));
+        let mut behind = bytes[at..].iter();
+        let plain = behind.position(|byte| !IS_PLAIN[usize::from(*byte)]);
         at = plain.map_or(bytes.len(), |plain| at + plain);
         let Some(char) = text[at..].chars().next() else {
             return (at, at);
@@ -216,7 +236,8 @@ mod tests {
         let mut reader = LineReader::new(&source);
         let first = reader.next_line()?.expect("the text has a line");
         let line = LogicalLine::read(first, &mut reader, escape)?.expect("the line is not blank");
-        super::read(Keyword::of(keyword), line.fragment(), escape).map(Arguments::into_owned)
+        let (keyword, mut room) = (Keyword::of(keyword), Room::default());
+        super::read(keyword, line.fragment(), escape, &mut room).map(Arguments::into_owned)
     }
 
     #[test]

@@ -220,6 +220,7 @@ pub(crate) fn read(
         count: 0,
         warnings: Vec::new(),
         errors: Vec::new(),
+        room: Room::default(),
     };
     if source.text().len() > MAX_FILE {
         parser.errors.push(too_large(source));
@@ -256,7 +257,7 @@ pub(crate) fn read_at(
     let mut reader = LineReader::at(source, start);
     let first = reader.next_line().ok()??;
     let line = LogicalLine::read(first, &mut reader, escape).ok()??;
-    let mut node = parse_node(line.fragment(), escape, 0).ok()?;
+    let mut node = parse_node(line.fragment(), escape, 0, &mut Room::default()).ok()?;
     node.span = line.span;
     if node.can_have_heredocs() {
         read_heredocs(&mut node, &mut reader).ok()?;
@@ -276,6 +277,53 @@ struct Parser<'a> {
     warnings: Vec<Diagnostic>,
     /// Errors behind which the file could be read on.
     errors: Vec<Diagnostic>,
+    room: Room,
+}
+
+/// Vectors that an instruction left behind for the next one.
+#[derive(Default)]
+pub(crate) struct Room {
+    flags: Vec<Word<'static>>,
+    words: Vec<Word<'static>>,
+    pairs: Vec<Pair<'static>>,
+}
+
+impl Room {
+    pub(crate) fn flags<'a>(&mut self) -> Vec<Word<'a>> {
+        std::mem::take(&mut self.flags)
+    }
+
+    pub(crate) fn words<'a>(&mut self) -> Vec<Word<'a>> {
+        std::mem::take(&mut self.words)
+    }
+
+    pub(crate) fn pairs<'a>(&mut self) -> Vec<Pair<'a>> {
+        std::mem::take(&mut self.pairs)
+    }
+
+    /// Takes what a node does not need any more. Collecting a vector of nothing keeps its room.
+    fn reuse(&mut self, node: &mut Node<'_>) {
+        let emptied = |words: &mut Vec<Word<'_>>| {
+            words.clear();
+            let words = std::mem::take(words).into_iter();
+            words.map(Word::into_owned).collect()
+        };
+        if !node.flags.is_empty() {
+            self.flags = emptied(&mut node.flags);
+        }
+        match &mut node.arguments {
+            Arguments::Words(words) => self.words = emptied(words),
+            Arguments::Pairs(pairs) => {
+                pairs.clear();
+                let pairs = std::mem::take(pairs).into_iter();
+                self.pairs = pairs.map(Pair::into_owned).collect();
+            }
+            Arguments::Json(_)
+            | Arguments::Text(_)
+            | Arguments::Trigger(_)
+            | Arguments::Unparsed(_) => {}
+        }
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -313,18 +361,22 @@ impl<'a> Parser<'a> {
         if self.count == MAX_INSTRUCTIONS {
             return Err(too_many(&line));
         }
-        self.warnings.extend(blank_continuation(&line));
+        if !line.blank_lines.is_empty() {
+            self.warnings.extend(blank_continuation(&line));
+        }
         let comments = Comments::of(&self.comments);
         self.comments.clear();
-        match parse_node(line.fragment(), escape, 0) {
-            Ok(mut node) => {
+        match parse_node(line.fragment(), escape, 0, &mut self.room) {
+            // Stays where it is: a node is large.
+            Ok(ref mut node) => {
                 node.comments = comments;
                 node.span = line.span;
                 if node.can_have_heredocs() {
-                    read_heredocs(&mut node, &mut self.reader)?;
+                    read_heredocs(node, &mut self.reader)?;
                 }
                 self.count += 1;
-                sink(&mut node);
+                sink(node);
+                self.room.reuse(node);
             }
             // None of the instructions that can fail here is followed by here-documents.
             Err(error) => self.errors.push(error.within(line.lines)),
@@ -398,20 +450,25 @@ fn blank_continuation(line: &LogicalLine<'_>) -> Option<Diagnostic> {
 }
 
 /// Parses one instruction's joined text; `depth` counts the ONBUILDs around it.
-fn parse_node(line: Fragment<'_>, escape: char, depth: usize) -> Result<Node<'_>, Diagnostic> {
+fn parse_node<'a>(
+    line: Fragment<'a>,
+    escape: char,
+    depth: usize,
+    room: &mut Room,
+) -> Result<Node<'a>, Diagnostic> {
     let trimmed = line.trim();
     let (word, rest) = trimmed
         .split_once_at_blanks()
         .unwrap_or_else(|| (trimmed, trimmed.from(trimmed.text().len())));
-    let (flags, rest) = flags::lex(rest, escape);
+    let (flags, rest) = flags::lex(rest, escape, room);
     let keyword = Keyword::of(word.text());
     let is_trigger = keyword == Keyword::Onbuild && !rest.text().is_empty();
     let arguments = if is_trigger && depth < MAX_TRIGGER_DEPTH {
-        Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1)?))
+        Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1, room)?))
     } else if is_trigger {
         Arguments::Text(arguments::word(rest))
     } else {
-        arguments::read(keyword, rest, escape)?
+        arguments::read(keyword, rest, escape, room)?
     };
     Ok(Node {
         keyword,

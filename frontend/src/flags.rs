@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 
-use crate::ast::Word;
+use crate::ast::{Room, Word};
 use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::lines::Fragment;
-use crate::source::Span;
+use crate::source::{Source, Span};
 use crate::suggest::closest;
+use crate::text::Text;
 
 /// What kind of value a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +27,17 @@ pub(crate) enum FlagKind {
 pub(crate) type FlagRule = (&'static str, FlagKind);
 
 /// Cuts the flags off the front of an instruction's text.
-pub(crate) fn lex(text: Fragment<'_>, escape: char) -> (Vec<Word<'_>>, Fragment<'_>) {
-    let mut flags = Vec::new();
+pub(crate) fn lex<'a>(
+    text: Fragment<'a>,
+    escape: char,
+    room: &mut Room,
+) -> (Vec<Word<'a>>, Fragment<'a>) {
     let mut rest = behind_blanks(text);
+    let mut flags = if rest.text().starts_with("--") {
+        room.flags()
+    } else {
+        Vec::new()
+    };
     while rest.text().starts_with("--") {
         let (flag, length) = lex_one(rest.text(), escape);
         let span = rest.slice(0..length).span();
@@ -53,8 +62,9 @@ fn is_ascii_blank(char: char) -> bool {
 
 /// Without the blanks in front. Another kind of white space is where the arguments begin.
 fn behind_blanks(text: Fragment<'_>) -> Fragment<'_> {
-    let whole = text.text();
-    text.from(whole.len() - whole.trim_start_matches(is_ascii_blank).len())
+    let mut bytes = text.text().bytes();
+    let behind = bytes.position(|byte| !is_ascii_blank(char::from(byte)));
+    text.from(behind.unwrap_or_else(|| text.text().len()))
 }
 
 /// The flag at the front without quotes, and how many bytes it takes. An unclosed quote runs to the end.
@@ -159,15 +169,29 @@ impl<'a> Flags<'a> {
     fn given(&self, name: &str) -> impl Iterator<Item = (&'a Word<'a>, &'a str)> {
         let words = self.words.iter().enumerate();
         words.filter_map(move |(position, word)| {
-            let (flag, value) = split(&word.text);
-            let is_given = name_of(flag) == name && self.wrong.binary_search(&position).is_err();
-            is_given.then(|| (word, value.unwrap_or_default()))
+            let behind = name_of(&word.text).strip_prefix(name)?;
+            let value = match behind.as_bytes() {
+                [] => behind,
+                [b'=', ..] => &behind[1..],
+                _ => return None,
+            };
+            let is_right = self.wrong.binary_search(&position).is_err();
+            is_right.then_some((word, value))
         })
     }
 
     /// The value of a text flag, as written.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.place(name).map(|(value, _)| value.to_owned())
+    pub(crate) fn text(&self, name: &str, source: &Source) -> Option<Text> {
+        self.texts(name, source).next()
+    }
+
+    /// The values of a list flag, as written.
+    pub(crate) fn texts(&self, name: &str, source: &Source) -> impl Iterator<Item = Text> {
+        self.given(name).map(|(word, value)| {
+            // Of a flag that had quotes the text is not found there, and is copied.
+            let start = word.span.start + word.text.len() - value.len();
+            Text::at(start, value, source)
+        })
     }
 
     /// The value and place of a text flag.

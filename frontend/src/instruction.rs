@@ -103,7 +103,7 @@ pub struct Stage {
     /// The base as written.
     pub base: Text,
     /// `--platform` as written.
-    pub platform: Option<String>,
+    pub platform: Option<Text>,
     /// The `FROM` instruction's place.
     pub span: Span,
     /// Its lines.
@@ -177,7 +177,7 @@ pub enum CommandLine {
     /// The text for the shell, continuations joined, inner blanks kept.
     Shell(Text),
     /// A JSON array of strings.
-    Exec(Vec<String>),
+    Exec(Vec<Text>),
 }
 
 /// One word of `ARG`.
@@ -271,13 +271,13 @@ pub struct Transfer {
     /// Destination as written.
     pub destination: Text,
     /// `--chown` as written.
-    pub chown: Option<String>,
+    pub chown: Option<Text>,
     /// `--chmod` as written.
-    pub chmod: Option<String>,
+    pub chmod: Option<Text>,
     /// `--link`
     pub is_linked: bool,
     /// `--exclude`, never expanded.
-    pub exclude: Vec<String>,
+    pub exclude: Vec<Text>,
 }
 
 /// `COPY`
@@ -286,7 +286,7 @@ pub struct CopyInstruction {
     /// Sources, destination and common flags.
     pub transfer: Transfer,
     /// `--from` as written.
-    pub from: Option<String>,
+    pub from: Option<Text>,
     /// `--parents`
     pub keeps_parents: bool,
 }
@@ -297,7 +297,7 @@ pub struct AddInstruction {
     /// Sources, destination and common flags.
     pub transfer: Transfer,
     /// `--checksum` as written.
-    pub checksum: Option<String>,
+    pub checksum: Option<Text>,
     /// `--keep-git-dir`, none when not given.
     pub keep_git_dir: Option<bool>,
     /// `--unpack`, none when not given.
@@ -312,11 +312,11 @@ pub struct RunInstruction {
     /// Bodies of the heredocs on the line, in order.
     pub heredocs: Vec<Heredoc>,
     /// `--mount` values as written, one CSV record each. `from` has been checked for `$`.
-    pub mounts: Vec<String>,
+    pub mounts: Vec<Text>,
     /// `--network`, checked.
-    pub network: Option<String>,
+    pub network: Option<&'static str>,
     /// `--security`, checked.
-    pub security: Option<String>,
+    pub security: Option<&'static str>,
     /// `--device`
     pub devices: Vec<Device>,
 }

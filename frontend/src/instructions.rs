@@ -81,7 +81,7 @@ impl Typing {
         }
         match typed(node, &self.source) {
             Err(errors) => {
-                self.wants_stage &= !may_be_from(node);
+                self.wants_stage = self.wants_stage && !may_be_from(node);
                 let errors = errors.map(|error| error.within(node.lines));
                 self.found.or_default::<()>(Err(errors));
             }
@@ -122,7 +122,8 @@ impl Typing {
 /// Whether an instruction that could not be read was meant to begin a stage.
 fn may_be_from(node: &Node<'_>) -> bool {
     let word = letters::upper(&node.word.text);
-    word == "FROM" || closest(&word, Keyword::names()) == Some("FROM")
+    word == "FROM"
+        || closest(&word, ["FROM"]).is_some() && closest(&word, Keyword::names()) == Some("FROM")
 }
 
 /// What a node turned out to be.
@@ -255,7 +256,11 @@ fn command_line(node: &Node<'_>, source: &Source) -> CommandLine {
 
 fn command_of(words: &[Word<'_>], is_json: bool, source: &Source) -> CommandLine {
     match words {
-        words if is_json => CommandLine::Exec(texts(words)),
+        words if is_json => {
+            // Behind its quote.
+            let string = |word: &Word<'_>| Text::at(word.span.start + 1, &word.text, source);
+            CommandLine::Exec(words.iter().map(string).collect())
+        }
         [text] => CommandLine::Shell(Text::of(text, source)),
         words => {
             let joined: String = words.iter().map(|word| &*word.text).collect();

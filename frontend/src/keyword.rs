@@ -28,47 +28,55 @@ pub enum Keyword {
     Unknown,
 }
 
-/// All of them with their names, the commonest first.
-const KEYWORDS: [(Keyword, &str); 18] = [
-    (Keyword::Run, "RUN"),
-    (Keyword::From, "FROM"),
-    (Keyword::Copy, "COPY"),
-    (Keyword::Env, "ENV"),
-    (Keyword::Arg, "ARG"),
-    (Keyword::Workdir, "WORKDIR"),
-    (Keyword::Cmd, "CMD"),
-    (Keyword::User, "USER"),
-    (Keyword::Entrypoint, "ENTRYPOINT"),
-    (Keyword::Add, "ADD"),
-    (Keyword::Label, "LABEL"),
-    (Keyword::Expose, "EXPOSE"),
-    (Keyword::Volume, "VOLUME"),
-    (Keyword::Shell, "SHELL"),
-    (Keyword::Onbuild, "ONBUILD"),
-    (Keyword::Healthcheck, "HEALTHCHECK"),
-    (Keyword::Stopsignal, "STOPSIGNAL"),
-    (Keyword::Maintainer, "MAINTAINER"),
-];
+/// Makes [`KEYWORDS`] and [`named`] of one table.
+macro_rules! keywords {
+    ($($keyword:ident $name:literal,)*) => {
+        /// All of them with their names, the commonest first.
+        const KEYWORDS: &[(Keyword, &str)] = &[$((Keyword::$keyword, $name)),*];
+
+        /// The instruction of a name in upper case.
+        fn named(word: &str) -> Option<Keyword> {
+            match word {
+                $($name => Some(Keyword::$keyword),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+keywords! {
+    Run "RUN",
+    From "FROM",
+    Copy "COPY",
+    Env "ENV",
+    Arg "ARG",
+    Workdir "WORKDIR",
+    Cmd "CMD",
+    User "USER",
+    Entrypoint "ENTRYPOINT",
+    Add "ADD",
+    Label "LABEL",
+    Expose "EXPOSE",
+    Volume "VOLUME",
+    Shell "SHELL",
+    Onbuild "ONBUILD",
+    Healthcheck "HEALTHCHECK",
+    Stopsignal "STOPSIGNAL",
+    Maintainer "MAINTAINER",
+}
 
 impl Keyword {
     /// The instruction that a word names, in whatever case.
     pub fn of(word: &str) -> Self {
-        let find = |word: &str| {
-            let first = word.as_bytes().first().map(u8::to_ascii_uppercase);
-            let mut keywords = KEYWORDS.iter();
-            keywords.find(|(_, name)| {
-                name.len() == word.len()
-                    && name.as_bytes().first().copied() == first
-                    && name.eq_ignore_ascii_case(word)
-            })
-        };
-        // Letters beyond ASCII can have their lower case in it.
-        let found = if word.is_ascii() {
-            find(word)
-        } else {
-            find(&letters::lower(word))
-        };
-        found.map_or(Self::Unknown, |(keyword, _)| *keyword)
+        // Most are written so.
+        let found = named(word).or_else(|| {
+            if word.is_ascii() {
+                return named(&word.to_ascii_uppercase());
+            }
+            // Letters beyond ASCII can have their lower case in it.
+            named(&letters::lower(word).to_ascii_uppercase())
+        });
+        found.unwrap_or(Self::Unknown)
     }
 
     /// Its name in upper case; empty for none.

@@ -85,6 +85,8 @@ pub(crate) struct LineReader<'a> {
     first: usize,
     /// Lines handed out.
     count: usize,
+    /// Whether there is more to read than one instruction.
+    reads_all: bool,
     /// Room that a joined line left behind for the next one.
     spare: Spare,
 }
@@ -98,6 +100,10 @@ struct Spare {
 
 /// Of a room larger than this not all is kept.
 const MAX_SPARE: usize = 64 << 10;
+
+/// Bytes and lines that are made ready for continuations: few instructions have more.
+const FIRST_ROOM: usize = 2 << 10;
+const FIRST_PARTS: usize = 32;
 
 impl<'a> LineReader<'a> {
     pub(crate) fn new(source: &'a Source) -> Self {
@@ -113,6 +119,7 @@ impl<'a> LineReader<'a> {
             newlines: memchr::memchr_iter(b'\n', &text.as_bytes()[offset..]),
             first: offset,
             count: 0,
+            reads_all: true,
             spare: Spare::default(),
         }
     }
@@ -124,6 +131,7 @@ impl<'a> LineReader<'a> {
             newlines: memchr::memchr_iter(b'\n', &source.text().as_bytes()[offset..]),
             first: offset,
             count: source.line_at(offset) - 1,
+            reads_all: false,
             ..Self::new(source)
         }
     }
@@ -141,21 +149,21 @@ impl<'a> LineReader<'a> {
 
     /// The next line; none at the end of the file.
     pub(crate) fn next_line(&mut self) -> Result<Option<PhysicalLine<'a>>, Diagnostic> {
-        let rest = &self.text[self.offset..];
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        let newline = self.newlines.next().map(|at| self.first + at - self.offset);
-        let raw = newline.map_or(rest, |newline| &rest[..=newline]);
+        let start = self.offset;
+        let (length, newline) = match self.newlines.next() {
+            Some(at) => (self.first + at - start, 1),
+            None if start == self.text.len() => return Ok(None),
+            None => (self.text.len() - start, 0),
+        };
+        self.offset = start + length + newline;
         self.count += 1;
-        let length = newline.unwrap_or(raw.len());
+        let raw = &self.text[start..self.offset];
         let line = PhysicalLine {
-            start: self.offset,
+            start,
             number: self.count,
             raw,
             text: without_returns(&raw[..length]),
         };
-        self.offset += raw.len();
         if length > MAX_LINE {
             return Err(too_long(&line));
         }
@@ -239,8 +247,14 @@ impl<'a> LogicalLine<'a> {
     /// Appends the lines that a continuation takes along.
     fn join(&mut self, reader: &mut LineReader<'a>, escape: char) -> Result<(), Diagnostic> {
         let Spare { mut text, parts } = std::mem::take(&mut reader.spare);
-        text.push_str(&self.text);
         self.parts = parts;
+        // Room for most instructions, at once.
+        if reader.reads_all {
+            let behind = reader.text.len() - reader.offset;
+            text.reserve(self.text.len() + behind.min(FIRST_ROOM));
+            self.parts.reserve(FIRST_PARTS);
+        }
+        text.push_str(&self.text);
         let mut continues = true;
         while continues {
             let Some(next) = reader.next_line()? else {
@@ -267,7 +281,11 @@ impl<'a> LogicalLine<'a> {
     }
 
     /// Where a range of the text stands in the file; from its first character to its last, continuations included.
+    #[inline]
     fn span_of(&self, range: Range<usize>) -> Span {
+        if self.parts.is_empty() {
+            return Span::new(self.span.start + range.start, self.span.start + range.end);
+        }
         let start = self.source_offset(range.start);
         let end = if range.is_empty() {
             start
@@ -292,7 +310,7 @@ impl<'a> LogicalLine<'a> {
         Fragment {
             line: self,
             start: 0,
-            end: self.text.len(),
+            text: &self.text,
         }
     }
 }
@@ -324,18 +342,19 @@ fn strip_continuation(text: &str, escape: char) -> (&str, bool) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fragment<'a> {
     line: &'a LogicalLine<'a>,
+    /// Where it begins in the line's text.
     start: usize,
-    end: usize,
+    text: &'a str,
 }
 
 impl<'a> Fragment<'a> {
     pub(crate) fn text(&self) -> &'a str {
-        &self.line.text[self.start..self.end]
+        self.text
     }
 
     /// Its place in the file.
     pub(crate) fn span(&self) -> Span {
-        self.line.span_of(self.start..self.end)
+        self.line.span_of(self.start..self.start + self.text.len())
     }
 
     /// The lines of the whole logical line.
@@ -348,18 +367,26 @@ impl<'a> Fragment<'a> {
         Self {
             line: self.line,
             start: self.start + range.start,
-            end: self.start + range.end,
+            text: &self.text[range],
         }
     }
 
     /// All from an offset on.
     pub(crate) fn from(&self, offset: usize) -> Self {
-        self.slice(offset..self.end - self.start)
+        Self {
+            line: self.line,
+            start: self.start + offset,
+            text: &self.text[offset..],
+        }
     }
 
     /// Without white space at both ends.
     pub(crate) fn trim(&self) -> Self {
         let text = self.text();
+        // Nothing to remove from most.
+        if let [b'!'..=b'~', .., b'!'..=b'~'] = text.as_bytes() {
+            return *self;
+        }
         let behind = trim_start(text);
         let start = text.len() - behind.len();
         self.slice(start..start + trim_end(behind).len())
@@ -377,15 +404,19 @@ impl<'a> Fragment<'a> {
 
     /// Cuts at each run of blanks. Not empty, as long as the fragment is not.
     pub(crate) fn split_at_blanks(&self) -> impl Iterator<Item = Self> {
-        let mut rest = Some(*self);
+        let bytes = self.text().as_bytes();
+        let mut start = Some(0);
         std::iter::from_fn(move || {
-            let whole = rest?;
-            let (piece, behind) = match whole.split_once_at_blanks() {
-                Some((piece, behind)) => (piece, Some(behind)),
-                None => (whole, None),
+            let from = start?;
+            let behind = &bytes[from..];
+            let Some(length) = behind.iter().position(|byte| is_blank(*byte)) else {
+                start = None;
+                return Some(self.from(from));
             };
-            rest = behind;
-            Some(piece)
+            let mut blanks = behind[length..].iter();
+            let blanks = blanks.position(|byte| !is_blank(*byte));
+            start = Some(blanks.map_or(bytes.len(), |blanks| from + length + blanks));
+            Some(self.slice(from..from + length))
         })
     }
 }

@@ -10,6 +10,7 @@ pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         return None;
     }
     let written: Vec<char> = written.to_lowercase().chars().collect();
+    let letters_of_written = set_of(&written);
     let limit = written.len().div_ceil(2).min(2);
     let mut rows = Rows::default();
     let mut letters = Vec::new();
@@ -18,14 +19,29 @@ pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .take(MAX_KNOWN)
         .filter_map(|name| {
             letters.clear();
-            letters.extend(name.chars().flat_map(char::to_lowercase));
-            // Each letter that one has more is a step.
-            let is_near = letters.len().abs_diff(written.len()) <= limit;
+            if name.is_ascii() {
+                let lower = name.bytes().map(|byte| byte.to_ascii_lowercase());
+                letters.extend(lower.map(char::from));
+            } else {
+                letters.extend(name.chars().flat_map(char::to_lowercase));
+            }
+            // Each letter that one has more is a step, and so is each one that the other has not.
+            let missing = |set: u64| (set.count_ones() as usize) > limit;
+            let letters_of_name = set_of(&letters);
+            let is_near = letters.len().abs_diff(written.len()) <= limit
+                && !missing(letters_of_written & !letters_of_name)
+                && !missing(letters_of_name & !letters_of_written);
             is_near.then(|| (rows.distance(&written, &letters), name))
         })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+/// Which letters a word has; some share a place, so that there may be more.
+fn set_of(word: &[char]) -> u64 {
+    let place = |letter: &char| 1 << (u32::from(*letter) % u64::BITS);
+    word.iter().map(place).fold(0, |set, bit: u64| set | bit)
 }
 
 /// Lines of the table of distances, kept from name to name.

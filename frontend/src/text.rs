@@ -52,6 +52,11 @@ impl Text {
     }
 }
 
+/// Copies for who keeps them without the file.
+pub(crate) fn to_strings(texts: &[Text]) -> Vec<String> {
+    texts.iter().map(Text::to_string).collect()
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self(Kept::Copy(text.into()))

@@ -132,6 +132,24 @@ pub fn expand_with(
     mode: Mode,
     environment: &(impl Environment + ?Sized),
 ) -> Result<Expansion, WordError> {
+    expansion(word, mode, environment, true)
+}
+
+/// As [`expand_with`], for who wants the text as a whole: [`Expansion::words`] stays empty.
+pub(crate) fn expand_whole(
+    word: &str,
+    mode: Mode,
+    environment: &(impl Environment + ?Sized),
+) -> Result<Expansion, WordError> {
+    expansion(word, mode, environment, false)
+}
+
+fn expansion(
+    word: &str,
+    mode: Mode,
+    environment: &(impl Environment + ?Sized),
+    collects_words: bool,
+) -> Result<Expansion, WordError> {
     // The reference's scanner drops a byte order mark in front of a word.
     let word = word.strip_prefix('\u{feff}').unwrap_or(word);
     let mut expander = Expander {
@@ -139,6 +157,7 @@ pub fn expand_with(
         mode,
         environment,
         depth: 0,
+        collects_words,
         word: String::new(),
         matched: BTreeSet::new(),
         unmatched: BTreeSet::new(),
@@ -189,6 +208,8 @@ struct Expander<'a, E: Environment + ?Sized> {
     environment: &'a E,
     /// Substitutions around `rest`.
     depth: usize,
+    /// Whether anybody asks for the words.
+    collects_words: bool,
     /// The word being collected for [`Expansion::words`]. Shared by all nesting levels, as in the reference: a
     /// substitution with a nested word forgets what stood before it. Files live with the resulting heredoc rules.
     word: String,
@@ -359,6 +380,9 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
 
     /// A character that may end a word.
     fn push_char(&mut self, words: &mut Words, char: char) {
+        if !self.collects_words {
+            return;
+        }
         if !char.is_whitespace() {
             self.word.push(char);
             words.is_in_word = true;
@@ -370,6 +394,9 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
 
     /// Text whose blanks do not end a word.
     fn push_protected(&mut self, words: &mut Words, text: &str) {
+        if !self.collects_words {
+            return;
+        }
         self.word.push_str(text);
         words.is_in_word = true;
     }

@@ -24,8 +24,14 @@ impl Casing {
         self.has_stage |= node.keyword == Keyword::From;
         if self.has_stage {
             self.count += 1;
-            self.lower += usize::from(is_lower(&node.word.text));
-            self.upper += usize::from(is_upper(&node.word.text));
+            let word = &*node.word.text;
+            // What most files are made of.
+            if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                self.upper += 1;
+            } else {
+                self.lower += usize::from(is_lower(word));
+                self.upper += usize::from(is_upper(word));
+            }
         }
     }
 

@@ -28,10 +28,7 @@ pub(super) fn run(node: &mut Node<'_>, source: &Source) -> Result<RunInstruction
     let run = RunInstruction {
         command: command_line(node, source),
         heredocs: std::mem::take(&mut node.heredocs),
-        mounts: flags
-            .list("mount")
-            .map(|(mount, _)| mount.to_owned())
-            .collect(),
+        mounts: flags.texts("mount", source).collect(),
         network: found.or_default(one_of(&flags, "network", &["default", "none", "host"])),
         security: found.or_default(one_of(&flags, "security", &["sandbox", "insecure"])),
         devices: flags
@@ -78,12 +75,16 @@ fn device(text: &str, span: Span) -> Result<Device, Diagnostic> {
 }
 
 /// The value of a flag that has a few known ones.
-fn one_of(flags: &Flags<'_>, name: &str, known: &[&str]) -> Result<Option<String>, Diagnostic> {
+fn one_of(
+    flags: &Flags<'_>,
+    name: &str,
+    known: &[&'static str],
+) -> Result<Option<&'static str>, Diagnostic> {
     let Some((value, span)) = flags.place(name) else {
         return Ok(None);
     };
-    if known.contains(&value) {
-        return Ok(Some(value.to_owned()));
+    if let Some(known) = known.iter().find(|known| **known == value) {
+        return Ok(Some(known));
     }
     let help = match closest(value, known.iter().copied()) {
         Some(known) => format!("did you mean `--{name}={known}`?"),
@@ -106,6 +107,11 @@ fn place_within(place: Span, value: &str, piece: &str) -> Span {
 /// Whether a mount is a CSV record and takes its files from a place that is known before variables are. The rest is
 /// checked once variables have values.
 fn check_mount(mount: &str, span: Span) -> Result<(), Diagnostic> {
+    // Without a quote any text is a record, and without a dollar sign there is no variable in it.
+    let is_special = |byte| matches!(byte, b'"' | b'$' | b'\r' | b'\n');
+    if !mount.is_empty() && !mount.bytes().any(is_special) {
+        return Ok(());
+    }
     let fields = csv::fields(mount).map_err(|reason| {
         error("invalid-mount", span, format!("`{mount}` is not a list of mount options: {reason}"))
             .with_help("write key=value pairs with commas between, such as `--mount=type=cache,target=/root/.cache`")

@@ -40,7 +40,7 @@ pub(super) fn stage(node: &mut Node<'_>, source: &Source) -> Result<Stage, Error
         name: lower,
         name_as_written: name.map(|name| Text::of(name, source)),
         base: Text::of(base, source),
-        platform: flags.text("platform"),
+        platform: flags.text("platform", source),
         span: node.span,
         lines: node.lines,
         base_span: base.span,

@@ -36,7 +36,7 @@ pub(super) fn copy(node: &Node<'_>, source: &Source) -> Result<CopyInstruction, 
     let flags = Flags::read(&node.flags, &COPY_FLAGS, &mut found);
     let copy = CopyInstruction {
         transfer: found.or_default(transfer(node, &flags, source)),
-        from: flags.text("from"),
+        from: flags.text("from", source),
         keeps_parents: flags.switch("parents").unwrap_or(false),
     };
     found.into_result().map(|()| copy)
@@ -48,7 +48,7 @@ pub(super) fn add(node: &Node<'_>, source: &Source) -> Result<AddInstruction, Er
     let flags = Flags::read(&node.flags, &ADD_FLAGS, &mut found);
     let add = AddInstruction {
         transfer: found.or_default(transfer(node, &flags, source)),
-        checksum: flags.text("checksum"),
+        checksum: flags.text("checksum", source),
         keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
     };
@@ -92,17 +92,17 @@ fn transfer(node: &Node<'_>, flags: &Flags<'_>, file: &Source) -> Result<Transfe
         )));
     }
     // Of equal names the last counts.
-    let bodies: HashMap<&str, &Heredoc> = node
-        .heredocs
-        .iter()
-        .map(|body| (body.name.as_str(), body))
-        .collect();
+    let bodies = (!node.heredocs.is_empty()).then(|| -> HashMap<&str, &Heredoc> {
+        let bodies = node.heredocs.iter();
+        bodies.map(|body| (body.name.as_str(), body)).collect()
+    });
     let announced = |text: &str| has_heredocs.then(|| heredoc::parse_word(text)).flatten();
     let source = |word: &Word<'_>| match announced(&word.text) {
         // A source spelled `<<EOF` in JSON form has no body and stays empty.
         Some(announced) => SourceArgument::Heredoc(Heredoc {
             content: bodies
-                .get(announced.name.as_str())
+                .as_ref()
+                .and_then(|bodies| bodies.get(announced.name.as_str()))
                 .map(|body| body.content.clone())
                 .unwrap_or_default(),
             ..announced
@@ -112,12 +112,9 @@ fn transfer(node: &Node<'_>, flags: &Flags<'_>, file: &Source) -> Result<Transfe
     Ok(Transfer {
         sources: sources.iter().map(source).collect(),
         destination: Text::of(destination, file),
-        chown: flags.text("chown"),
-        chmod: flags.text("chmod"),
+        chown: flags.text("chown", file),
+        chmod: flags.text("chmod", file),
         is_linked: flags.switch("link").unwrap_or(false),
-        exclude: flags
-            .list("exclude")
-            .map(|(pattern, _)| pattern.to_owned())
-            .collect(),
+        exclude: flags.texts("exclude", file).collect(),
     })
 }

@@ -14,6 +14,7 @@ use crate::instruction::{
     ArgPair, CommandLine, Healthcheck, Instruction, InstructionKind, NameValue,
 };
 use crate::source::Span;
+use crate::text::to_strings;
 use crate::word;
 
 /// The place of a part of an instruction, for a check.
@@ -178,7 +179,7 @@ impl Evaluator<'_, '_> {
         command: &CommandLine,
     ) -> Vec<String> {
         match command {
-            CommandLine::Exec(words) => words.clone(),
+            CommandLine::Exec(words) => to_strings(words),
             CommandLine::Shell(text) => {
                 if self.state.image.config.shell.is_empty() {
                     let message = if text.starts_with('[') {
@@ -244,10 +245,9 @@ impl Evaluator<'_, '_> {
             } => {
                 let test = match command {
                     CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.to_string()],
-                    CommandLine::Exec(words) => std::iter::once("CMD")
-                        .map(str::to_owned)
-                        .chain(words.clone())
-                        .collect(),
+                    CommandLine::Exec(words) => {
+                        [vec!["CMD".to_owned()], to_strings(words)].concat()
+                    }
                 };
                 HealthcheckConfig {
                     test,

@@ -19,6 +19,7 @@ use crate::graph::{
 use crate::instruction::{Instruction, InstructionKind};
 use crate::path;
 use crate::platform::Platform;
+use crate::text::Text;
 use crate::word::{self, Escapes, Expansion, Mode, Quotes};
 
 /// ARGs that steer the builder and never become variables.
@@ -355,7 +356,7 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         text: &str,
         mode: Mode,
     ) -> Result<Expansion, Diagnostic> {
-        let expansion = word::expand_with(text, mode, &self.state.variables)
+        let expansion = word::expand_whole(text, mode, &self.state.variables)
             .map_err(|error| expansion_error(self.inputs, instruction.span, text, &error))?;
         self.budget
             .take(expansion.text.len(), instruction.span, instruction.lines)?;
@@ -379,7 +380,7 @@ impl<'a, 'b> Evaluator<'a, 'b> {
     pub(super) fn expand_flag(
         &mut self,
         instruction: &Instruction,
-        value: Option<&String>,
+        value: Option<&Text>,
     ) -> Result<Option<String>, Diagnostic> {
         let Some(value) = value else { return Ok(None) };
         let text = self.expand(instruction, value)?.text;
@@ -396,12 +397,12 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             escapes: Escapes::Keep,
             ..Mode::new(self.inputs.program.escape)
         };
-        let rest = word::expand_with(rest.trim(), mode.keeping_unset(), &self.state.variables)
+        let rest = word::expand_whole(rest.trim(), mode.keeping_unset(), &self.state.variables)
             .map_or_else(|_| rest.trim().to_owned(), |expansion| expansion.text);
         let origin = if planned.is_trigger { "ONBUILD " } else { "" };
-        format!("{origin}{} {rest}", keyword.to_uppercase())
-            .trim_end()
-            .to_owned()
+        let mut title = [origin, &keyword.to_uppercase(), " ", &rest].concat();
+        title.truncate(title.trim_end().len());
+        title
     }
 
     fn apply(&mut self, planned: &StageInstruction<'_>) -> Result<(), Errors> {

@@ -8,13 +8,14 @@ use crate::graph::{Input, Mount, MountKind};
 use crate::instruction::Instruction;
 use crate::mount_options::{MountOptions, MountType, ReadError};
 use crate::path;
+use crate::text::Text;
 
 impl Evaluator<'_, '_> {
     /// All mounts in the order of their flags.
     pub(super) fn mounts(
         &mut self,
         instruction: &Instruction,
-        records: &[String],
+        records: &[Text],
     ) -> Result<Vec<Mount>, Errors> {
         let mut found = Found::default();
         let mut read = Vec::new();

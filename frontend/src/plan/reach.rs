@@ -177,9 +177,8 @@ pub(super) fn sources_of(instruction: &Instruction) -> Vec<OwnedFromName> {
     match &instruction.kind {
         InstructionKind::Copy(copy) => copy
             .from
-            .clone()
-            .and_then(|name| named(name, FromKind::Copy))
-            .into_iter()
+            .iter()
+            .filter_map(|name| named(name.to_string(), FromKind::Copy))
             .collect(),
         InstructionKind::Run(run) => run
             .mounts
@@ -192,6 +191,11 @@ pub(super) fn sources_of(instruction: &Instruction) -> Vec<OwnedFromName> {
 
 /// The last `from=` of a mount.
 pub(super) fn mount_source(mount: &str) -> Option<String> {
+    // Most have none.
+    let mut letters = mount.as_bytes().windows("from".len());
+    if !letters.any(|letters| letters.eq_ignore_ascii_case(b"from")) {
+        return None;
+    }
     let fields = csv::fields(mount).ok()?;
     let mut values = fields.iter().filter_map(|field| field.split_once('='));
     let from = values.rfind(|(key, _)| key.eq_ignore_ascii_case("from"));

@@ -6,6 +6,7 @@ use super::reach::StageInstruction;
 use crate::diagnostic::Errors;
 use crate::graph::{InlineFile, MountKind, Network, Operation, Run, Security};
 use crate::instruction::{CommandLine, Heredoc, RunInstruction};
+use crate::text::to_strings;
 
 /// Where a heredoc with an interpreter line is put.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -53,13 +54,13 @@ impl Evaluator<'_, '_> {
             proxy_environment: self.proxy_environment(),
             working_directory: self.state.directory(),
             user: self.state.image.config.user.clone(),
-            network: match run.network.as_deref() {
+            network: match run.network {
                 Some("none") => Network::None,
                 Some("host") => Network::Host,
                 Some(_) => Network::Default,
                 None => self.inputs.options.network,
             },
-            security: match run.security.as_deref() {
+            security: match run.security {
                 Some("insecure") => Security::Insecure,
                 _ => Security::Sandbox,
             },
@@ -79,7 +80,9 @@ impl Evaluator<'_, '_> {
     /// The command, and the script it runs if a heredoc is one.
     fn command(&self, run: &RunInstruction) -> (Vec<String>, Vec<InlineFile>) {
         let text = match &run.command {
-            CommandLine::Exec(words) => return (words.clone(), Vec::new()),
+            CommandLine::Exec(words) => {
+                return (to_strings(words), Vec::new());
+            }
             CommandLine::Shell(text) => text,
         };
         let mut scripts = Vec::new();

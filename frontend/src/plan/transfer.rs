@@ -12,6 +12,7 @@ use crate::graph::{Copy, CopySource, InlineFile, Input, Operation, Unpack};
 use crate::instruction::{AddInstruction, CopyInstruction, Instruction, SourceArgument, Transfer};
 use crate::path;
 use crate::reference::is_digest;
+use crate::text::{Text, to_strings};
 use crate::word::Mode;
 
 /// Arguments and flags after expansion.
@@ -110,7 +111,7 @@ impl Evaluator<'_, '_> {
         &mut self,
         instruction: &Instruction,
         transfer: &Transfer,
-        checksum: Option<&String>,
+        checksum: Option<&Text>,
     ) -> Result<Expanded, Diagnostic> {
         let owner = self.expand_flag(instruction, transfer.chown.as_ref())?;
         let mode_text = self.expand_flag(instruction, transfer.chmod.as_ref())?;
@@ -268,7 +269,7 @@ fn base_copy(instruction: &'static str, transfer: &Transfer) -> Copy {
         mode: None,
         is_linked: transfer.is_linked,
         keeps_parents: false,
-        exclude: transfer.exclude.clone(),
+        exclude: to_strings(&transfer.exclude),
         unpack: Unpack::Never,
     }
 }

@@ -192,7 +192,7 @@ fn name_values(pairs: &[NameValue]) -> Vec<Value> {
 fn command_line(line: &CommandLine) -> Map<String, Value> {
     let (words, is_shell) = match line {
         CommandLine::Shell(text) if text.is_empty() => (Vec::new(), true),
-        CommandLine::Shell(text) => (vec![text.to_string()], true),
+        CommandLine::Shell(text) => (vec![text.clone()], true),
         CommandLine::Exec(words) => (words.clone(), false),
     };
     object(json!({ "CmdLine": words, "PrependShell": is_shell }))
@@ -212,14 +212,8 @@ fn run_fields(run: &RunInstruction) -> Map<String, Value> {
         .map(|(name, _)| *name)
         .collect();
     fields.insert("FlagsUsed".into(), json!(used));
-    fields.insert(
-        "Network".into(),
-        json!(run.network.as_deref().unwrap_or("default")),
-    );
-    fields.insert(
-        "Security".into(),
-        json!(run.security.as_deref().unwrap_or("sandbox")),
-    );
+    fields.insert("Network".into(), json!(run.network.unwrap_or("default")));
+    fields.insert("Security".into(), json!(run.security.unwrap_or("sandbox")));
     if !run.mounts.is_empty() {
         fields.insert("Mounts".into(), mounts::all(&run.mounts));
     }
@@ -280,8 +274,8 @@ fn health(check: &Healthcheck) -> Value {
         return json!({ "Test": ["NONE"] });
     };
     let test = match command {
-        CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.to_string()],
-        CommandLine::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
+        CommandLine::Shell(text) => vec!["CMD-SHELL".into(), text.clone()],
+        CommandLine::Exec(words) => [vec!["CMD".into()], words.clone()].concat(),
     };
     let mut health = object(json!({ "Test": test }));
     let numbers = [

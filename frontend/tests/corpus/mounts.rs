@@ -4,15 +4,16 @@ use std::convert::Infallible;
 
 use rbuild_frontend::graph::Sharing;
 use rbuild_frontend::mount_options::MountOptions;
+use rbuild_frontend::text::Text;
 use serde_json::{Value, json};
 
 /// What stands for the mounts of a RUN of which one can't be read.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// The mounts of one RUN.
-pub(crate) fn all(records: &[String]) -> Value {
+pub(crate) fn all(records: &[Text]) -> Value {
     let read =
-        |record: &String| MountOptions::read(record, |value| Ok::<_, Infallible>(value.to_owned()));
+        |record: &Text| MountOptions::read(record, |value| Ok::<_, Infallible>(value.to_owned()));
     let mounts: Result<Vec<_>, _> = records.iter().map(read).collect();
     mounts.map_or_else(
         |_| json!(UNREADABLE),

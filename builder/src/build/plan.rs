@@ -160,7 +160,7 @@ fn image_failed(
 pub(crate) fn misspelt_stage(program: &Program, name: &str) -> Option<String> {
     let stage = rbuild_frontend::plan::closest_stage(program, name)?;
     Some(format!(
-        "if no image was meant: did you mean the stage `{stage}`?"
+        "did you mean `{stage}`? That is a stage of this file"
     ))
 }
 

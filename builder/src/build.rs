@@ -3,6 +3,7 @@
 mod arguments;
 mod budget;
 mod epoch;
+mod forecast;
 pub(crate) mod hosts;
 pub(crate) mod network;
 mod plan;

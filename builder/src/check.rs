@@ -31,6 +31,7 @@ use crate::pull::ImageSources;
 use crate::registry::{ClientOptions, RegistryClient};
 use crate::tasks::Tasks;
 
+pub(crate) use self::graph::planned_steps;
 pub use self::graph::{PlannedStep, graph};
 
 /// What checks have to say about a Dockerfile.

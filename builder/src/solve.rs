@@ -89,25 +89,7 @@ impl Solver {
             return Ok((Chain::default(), StepCounts::default()));
         };
         entitlements::check(graph, &workspace.options, target)?;
-        let prepared = workspace
-            .unless_cancelled(async {
-                workspace.resolve_images(graph).await?;
-                inputs::prepare(graph, workspace).await
-            })
-            .await?;
-        let solver = Arc::new(Self {
-            definition_keys: inputs::definition_keys(graph, workspace, &prepared)?,
-            graph: Arc::clone(graph),
-            workspace: Arc::clone(workspace),
-            first_id,
-            prepared,
-            permits: Semaphore::new(workspace.max_parallelism()),
-            counts: Mutex::default(),
-            lost: Mutex::default(),
-            known: Mutex::default(),
-            remote: Mutex::default(),
-            failure: Mutex::default(),
-        });
+        let solver = Self::prepared(graph, workspace, first_id).await?;
         let decision = solver.decide(target).await;
         solver.prepare_network(&decision);
         solver.tell_of_cached(&decision);
@@ -123,6 +105,47 @@ impl Solver {
         result
             .map(|result| (result.chain, counts))
             .map_err(|Stopped| BuildError::Interrupted)
+    }
+
+    /// Which steps a build would not have to do: those with a record, and all that only those need. Does nothing.
+    pub(crate) async fn forecast(
+        graph: &Arc<Graph>,
+        workspace: &Arc<Workspace>,
+    ) -> Result<Vec<bool>, BuildError> {
+        let Some(target) = graph.target else {
+            return Ok(Vec::new());
+        };
+        let solver = Self::prepared(graph, workspace, 0).await?;
+        let decision = solver.decide(target).await;
+        let indices = (0..graph.steps.len()).map(StepIndex);
+        Ok(indices.map(|index| decision.is_cached(index)).collect())
+    }
+
+    /// Knows the keys of all steps; images are looked up and inputs are read for that.
+    async fn prepared(
+        graph: &Arc<Graph>,
+        workspace: &Arc<Workspace>,
+        first_id: usize,
+    ) -> Result<Arc<Self>, BuildError> {
+        let prepared = workspace
+            .unless_cancelled(async {
+                workspace.resolve_images(graph).await?;
+                inputs::prepare(graph, workspace).await
+            })
+            .await?;
+        Ok(Arc::new(Self {
+            definition_keys: inputs::definition_keys(graph, workspace, &prepared)?,
+            graph: Arc::clone(graph),
+            workspace: Arc::clone(workspace),
+            first_id,
+            prepared,
+            permits: Semaphore::new(workspace.max_parallelism()),
+            counts: Mutex::default(),
+            lost: Mutex::default(),
+            known: Mutex::default(),
+            remote: Mutex::default(),
+            failure: Mutex::default(),
+        }))
     }
 
     /// The store's records of all steps' definition keys. What can't be read is a miss: the step runs again, which is

@@ -18,6 +18,9 @@ pub struct PlannedStep {
     pub description: StepDescription,
     /// Positions of the steps whose results it needs: its parent first.
     pub needs: Vec<usize>,
+    /// Whether a build would take its result from the cache, or not need it because something above is cached. False as well where
+    /// nobody looked.
+    pub is_cached: bool,
 }
 
 /// The steps that a build would have, for all platforms that the options name. Images that can't be asked for count as empty.
@@ -46,16 +49,24 @@ pub async fn graph(
         };
         graphs.push(*graph);
     }
+    Ok(planned_steps(&graphs))
+}
+
+/// The steps of all graphs, in one list; none is known to be cached.
+pub(crate) fn planned_steps(graphs: &[Graph]) -> Vec<PlannedStep> {
     let mut needs = Vec::new();
-    for graph in &graphs {
+    for graph in graphs {
         let first = needs.len();
         needs.extend((0..graph.steps.len()).map(|index| {
             let needed = dependencies(graph, StepIndex(index)).into_iter();
             needed.map(|need| first + need.0).collect::<Vec<usize>>()
         }));
     }
-    let steps = descriptions(&graphs).into_iter().zip(needs);
-    Ok(steps
-        .map(|(description, needs)| PlannedStep { description, needs })
-        .collect())
+    let steps = descriptions(graphs).into_iter().zip(needs);
+    let step = |(description, needs)| PlannedStep {
+        description,
+        needs,
+        is_cached: false,
+    };
+    steps.map(step).collect()
 }

@@ -9,6 +9,7 @@ use rbuild::check;
 use rbuild::history::{History, PastBuild, StepNote};
 use rbuild::images::Images;
 use rbuild::layers;
+use rbuild::options::{ContextSource, DockerfileSource};
 
 use super::args::{GlobalArgs, GraphArgs, GraphFormat, IsolationArgs, ReportArgs};
 use super::commands::{open_engine, runtime};
@@ -122,7 +123,18 @@ fn planned(
     super::commands::check_context(&options, true)?;
     // As for checks: a store that can't be written is no reason not to draw.
     let engine = open_engine(global, &IsolationArgs::default(), variables).ok();
-    let steps = runtime()?.block_on(check::graph(engine.as_ref(), &options));
+    let steps = runtime()?.block_on(async {
+        // stdin can be read once, and a plan can be drawn where a build could not begin.
+        let is_read_once = matches!(options.context, ContextSource::Stdin)
+            || matches!(options.dockerfile, Some(DockerfileSource::Stdin));
+        if !is_read_once
+            && let Some(engine) = &engine
+            && let Ok(steps) = engine.forecast(&options).await
+        {
+            return Ok(steps);
+        }
+        check::graph(engine.as_ref(), &options).await
+    });
     let steps = steps.map_err(|error| Failure::of_build(error, |_| Vec::new()))?;
     Ok(steps.into_iter().map(Node::of_plan).collect())
 }

@@ -28,7 +28,7 @@ pub(crate) struct Node {
     pub(crate) label: String,
     /// The instruction.
     pub(crate) title: String,
-    /// What became of it in a build; none in a plan.
+    /// What became of it in a build; in a plan it is cached, or not known.
     pub(crate) state: Option<StepState>,
     /// Steps that it needs.
     pub(crate) needs: Vec<usize>,
@@ -60,7 +60,7 @@ impl Node {
             column: format!("{}{}", platform.unwrap_or_default(), words.stage),
             label: label(&words),
             title: words.title.lines().next().unwrap_or_default().to_owned(),
-            state: None,
+            state: step.is_cached.then_some(StepState::Cached),
             needs: step.needs,
             lines: words.lines,
         }

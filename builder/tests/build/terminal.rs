@@ -229,9 +229,35 @@ fn a_plan_and_a_build_are_drawn() {
     assert!(plan("mermaid").starts_with("flowchart TB\n"));
     assert!(plan("dot").starts_with("digraph build {\n"));
     assert!(plan("svg").starts_with("<svg "));
+    // What a build would take from the cache is marked: all of it, then what does not stand on the changed step.
+    let states = || {
+        let planned: serde_json::Value = serde_json::from_str(&plan("json")).unwrap();
+        let steps = planned["steps"].as_array().unwrap().clone();
+        let state = |title: &str| {
+            let step = steps.iter().find(|step| step["title"] == title);
+            step.unwrap_or_else(|| panic!("{title}: {steps:?}"))["state"].clone()
+        };
+        (
+            steps.len(),
+            state("RUN echo > /a"),
+            state("COPY --from=one /a /a"),
+        )
+    };
+    assert_eq!(states(), (3, "cached".into(), "cached".into()));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "RUN echo > /b\n").unwrap();
     let planned: serde_json::Value = serde_json::from_str(&plan("json")).unwrap();
-    assert_eq!(planned["steps"].as_array().unwrap().len(), 3);
-    assert!(planned["steps"][0]["state"].is_null());
+    let steps = planned["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 4);
+    assert!(steps[3]["state"].is_null(), "{steps:?}");
+    assert_eq!(states(), (4, "cached".into(), "cached".into()));
+    let builds = place.rbuild().args(["builds", "--format=json"]).output();
+    let builds: serde_json::Value = serde_json::from_slice(&builds.unwrap().stdout).unwrap();
+    assert_eq!(
+        builds.as_array().unwrap().len(),
+        1,
+        "to look is no build: {builds}"
+    );
 }
 
 /// The tree of layers takes the whole screen, and gives it back as it was.

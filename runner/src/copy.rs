@@ -4,6 +4,7 @@
 //! in the way of a file is replaced, one in the way of a directory is an error. Sources were resolved by the caller,
 //! and are read without following anything. What is reported as copied are digests of the very bytes that were written.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -96,40 +97,52 @@ pub enum CopyError {
     },
 }
 
-/// Carries out the operations, in order, in the file system at `root`. Returns the BLAKE3 digests of all regular files
-/// that were read from the sources (an archive counts as the file that it is), in the order of the selections.
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// BLAKE3 digests of all regular files that were read from the sources (an archive counts as the file that it is), in the
+    /// order of the selections.
+    pub copied: Vec<[u8; 32]>,
+    /// Users and groups that owners name and the file system does not have.
+    pub unknown_owners: BTreeSet<Vec<u8>>,
+}
+
+/// Carries out the operations, in order, in the file system at `root`.
 pub fn apply(
     root: BorrowedFd<'_>,
     sources: &[OwnedFd],
     operations: &[FileOperation],
-) -> Result<Vec<[u8; 32]>, CopyError> {
-    let mut copied = Vec::new();
+) -> Result<Applied, CopyError> {
+    let mut applied = Applied::default();
     for operation in operations {
         match operation {
             FileOperation::MakeDirectory { path, owner, mtime } => {
-                let owner = owner::lookup(root, owner)?;
+                let owner = owner::lookup(root, owner, &mut applied.unknown_owners)?;
                 make_working_directory(root, path, owner, *mtime).map_err(|error| match error {
                     CopyError::NotADirectory { path } => CopyError::NoWorkingDirectory { path },
                     error => error,
                 })?;
             }
-            FileOperation::Copy(operation) => copy(root, sources, operation, &mut copied)?,
+            FileOperation::Copy(operation) => copy(root, sources, operation, &mut applied)?,
         }
     }
-    Ok(copied)
+    Ok(applied)
 }
 
 fn copy(
     root: BorrowedFd<'_>,
     sources: &[OwnedFd],
     operation: &CopyOperation,
-    copied: &mut Vec<[u8; 32]>,
+    applied: &mut Applied,
 ) -> Result<(), CopyError> {
     let owner = match &operation.owner {
         None => None,
         Some(OwnerSpec::Ids(uid, gid)) => Some((*uid, *gid)),
-        Some(OwnerSpec::Lookup(text)) => Some(owner::lookup(root, text)?),
+        Some(OwnerSpec::Lookup(text)) => {
+            Some(owner::lookup(root, text, &mut applied.unknown_owners)?)
+        }
     };
+    let copied = &mut applied.copied;
     let source = || {
         sources.get(operation.source).ok_or(CopyError::NoSource {
             index: operation.source,

@@ -28,12 +28,17 @@ pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobErr
         MountAttrFlags::empty(),
         api,
     )?)?;
-    let copied =
+    let applied =
         copy::apply(root.as_fd(), &sources, &job.operations).map_err(|error| failed(&error))?;
     drop(root);
     Ok(FileOutcome {
         layer: seal(&job.root.scratch.join(overlay::UPPER))?,
-        copied,
+        copied: applied.copied,
+        unknown_owners: applied
+            .unknown_owners
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect(),
     })
 }
 

@@ -337,6 +337,8 @@ pub struct FileOutcome {
     /// BLAKE3 digests of the regular files as they were read while copying, in order of the selections' entries
     /// (files only): what is really in the layer, to be compared with what the key was made of.
     pub copied: Vec<[u8; 32]>,
+    /// Users and groups that owners name and the image does not have: files went to root, or to the user's group.
+    pub unknown_owners: Vec<String>,
 }
 
 /// What a step's upper directory holds.

@@ -1,8 +1,9 @@
 //! `--chown` and the owner of `WORKDIR`: ids from a text and the image's own passwd and group.
 //!
-//! An unknown user and missing files are root, silently, and an unknown group is what there would be without one: the
-//! reference does so and images rely on it.
+//! An unknown user and missing files are root, and an unknown group is what there would be without one: the reference does so,
+//! silently, and images rely on it. Here the names are handed back, so that the build can say it.
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -15,8 +16,13 @@ const LIMIT: u64 = 16 * 1024 * 1024;
 /// Larger numbers are refused: the one above means "leave it" to chown(2), and would have made the file root's.
 const MAX_ID: u32 = u32::MAX - 1;
 
-/// Looks up `user[:group]`. A name's primary group is its group; a number alone is user and group.
-pub(crate) fn lookup(root: BorrowedFd<'_>, text: &[u8]) -> Result<(u32, u32), FileError> {
+/// Looks up `user[:group]`. A name's primary group is its group; a number alone is user and group. Names that the image does not
+/// have are put into `unknown`.
+pub(crate) fn lookup(
+    root: BorrowedFd<'_>,
+    text: &[u8],
+    unknown: &mut BTreeSet<Vec<u8>>,
+) -> Result<(u32, u32), FileError> {
     let (user, group) = match text.iter().position(|byte| *byte == b':') {
         Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
         None => (text, None),
@@ -26,7 +32,11 @@ pub(crate) fn lookup(root: BorrowedFd<'_>, text: &[u8]) -> Result<(u32, u32), Fi
         None if user.is_empty() || user == b"root" => (0, 0),
         None => {
             let passwd = read_small_file(root, b"etc/passwd", LIMIT)?.unwrap_or_default();
-            find(&passwd, user)
+            let found = find(&passwd, user);
+            if found.is_none() {
+                unknown.insert(user.to_vec());
+            }
+            found
                 .and_then(|fields| Some((number(fields.first()?)?, number(fields.get(1)?)?)))
                 .unwrap_or_default()
         }
@@ -37,7 +47,11 @@ pub(crate) fn lookup(root: BorrowedFd<'_>, text: &[u8]) -> Result<(u32, u32), Fi
             None if group.is_empty() || group == b"root" => 0,
             None => {
                 let groups = read_small_file(root, b"etc/group", LIMIT)?.unwrap_or_default();
-                find(&groups, group).map_or(gid, |fields| {
+                let found = find(&groups, group);
+                if found.is_none() {
+                    unknown.insert(group.to_vec());
+                }
+                found.map_or(gid, |fields| {
                     fields
                         .first()
                         .and_then(|gid| number(gid))
@@ -117,7 +131,14 @@ mod tests {
             (":staff", (0, 50)),
             ("4294967294:2147483648", (u32::MAX - 1, 1 << 31)),
         ] {
-            assert_eq!(lookup(fd.as_fd(), text.as_bytes()).unwrap(), ids, "{text}");
+            let mut unknown = BTreeSet::new();
+            let found = lookup(fd.as_fd(), text.as_bytes(), &mut unknown).unwrap();
+            assert_eq!(found, ids, "{text}");
+            let names = text
+                .split(':')
+                .filter(|name| name.contains("unknown") || name.contains("knows"));
+            let names: BTreeSet<Vec<u8>> = names.map(|name| name.as_bytes().to_vec()).collect();
+            assert_eq!(unknown, names, "{text}");
         }
         for text in [
             "99999999999",
@@ -125,13 +146,13 @@ mod tests {
             "4294967296:0",
             "app:4294967295",
         ] {
-            let error = lookup(fd.as_fd(), text.as_bytes()).unwrap_err();
+            let error = lookup(fd.as_fd(), text.as_bytes(), &mut BTreeSet::new()).unwrap_err();
             assert_eq!(error.source, Errno::OVERFLOW, "{text}");
         }
         std::fs::remove_file(root.path().join("etc/passwd")).unwrap();
         std::os::unix::fs::symlink("/etc/group", root.path().join("etc/passwd")).unwrap();
         assert_eq!(
-            lookup(fd.as_fd(), b"none").unwrap(),
+            lookup(fd.as_fd(), b"none", &mut BTreeSet::new()).unwrap(),
             (0, 0),
             "a link stays inside, a line that is none of passwd's is 0"
         );

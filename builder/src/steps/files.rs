@@ -6,6 +6,7 @@ use rbuild_runner::job::{FileJob, FileOperation, OverlaySpec};
 
 use super::{StepJob, copy, seal};
 use crate::error::StepError;
+use crate::event::Event;
 use crate::solve::Made;
 
 /// Runs the step's file job and commits its layer. Blocks.
@@ -40,6 +41,14 @@ pub(super) fn change(job: &StepJob) -> Result<Made, StepError> {
         operations: std::mem::take(&mut plan.operations),
     };
     let outcome = workspace.change_files(request)?;
+    if matches!(job.operation(), Operation::Copy(_)) {
+        for name in &outcome.unknown_owners {
+            workspace.emit(Event::Notice(format!(
+                "`{}`: the image has no `{name}`, and root is taken for it (for a group: the user's own); make it in an earlier RUN, or give a number",
+                job.solver.graph.steps[job.index.0].title
+            )));
+        }
+    }
     let inputs = plan.inputs_if_changed(&outcome.copied)?;
     let layer = seal::commit(workspace, &scratch.join("upper"), outcome.layer)?;
     Ok(Made { layer, inputs })

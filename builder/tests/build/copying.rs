@@ -46,13 +46,16 @@ fn a_name_needs_a_file_system_to_look_it_up_in() {
         let (code, message) = place.build(dockerfile).err();
         assert!(code == 1 && message.contains(words), "{message}");
     }
-    let image = place
+    let built = place
         .build(
             "FROM scratch\nCOPY passwd /etc/\nCOPY --chown=app:unknown f /\n\
              COPY --link --chown=root:5 --chmod=7755 f /d/g\n",
         )
-        .ok()
-        .image;
+        .ok();
+    let said = "`COPY --chown=app:unknown f /`: the image has no `unknown`";
+    assert_eq!(built.log.matches(said).count(), 1, "{}", built.log);
+    assert!(!built.log.contains("has no `app`"), "{}", built.log);
+    let image = built.image;
     let owner = |path: &str| {
         let entry = image.entry(path).unwrap();
         (entry.uid, entry.gid, entry.mode & 0o7777)

@@ -40,7 +40,7 @@ impl Roots {
             open_root(&self.root).unwrap(),
             open_root(&self.source).unwrap(),
         );
-        apply(root.as_fd(), &[source], &[operation])
+        apply(root.as_fd(), &[source], &[operation]).map(|applied| applied.copied)
     }
 
     fn file(&self, path: &str, destination: &str) -> Result<Vec<[u8; 32]>, CopyError> {

@@ -71,7 +71,7 @@ pub enum TransferError {
     TooLarge {
         /// As given.
         path: PathBuf,
-        /// [`MAX_ARCHIVE`](load::MAX_ARCHIVE)
+        /// Bytes.
         limit: u64,
     },
     /// There is no room for what is read.

@@ -4,7 +4,7 @@
 //! lines ──▶ logical lines ──▶ keyword, flags, arguments ──▶ Node (+ heredoc bodies)
 //! ```
 //!
-//! Nodes borrow from the text, and from the logical line where continuations were joined, so [`read`] hands them out one
+//! Nodes borrow from the text, and from the logical line where continuations were joined, so `read` hands them out one
 //! by one: most are looked at once, and only what is made of them is kept. [`parse`] keeps them all.
 //!
 //! Unknown instructions survive here; they fail in [`crate::instructions`]. An instruction that can't be parsed is left

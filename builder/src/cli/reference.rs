@@ -190,3 +190,58 @@ fn the_reference_is_current() {
         "docs/cli.md is not what the code says; RBUILD_UPDATE_DOCS=1 cargo test -p rbuild reference"
     );
 }
+
+/// What `code` spans of the documentation call a command has verbs and flags that exist.
+#[test]
+fn commands_that_are_named_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut pages = vec![root.join("README.md")];
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    pages.extend(docs.map(|entry| entry.unwrap().path()));
+    let mut command = super::command();
+    command.build();
+    let mut named = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for line in text.lines() {
+            let spans = line.split('`').skip(1).step_by(2);
+            for span in spans.filter_map(|span| span.strip_prefix("rbuild ")) {
+                if let Some(what) = what_is_unknown(&command, span) {
+                    panic!("{}: `rbuild {span}`: {what} is not there", page.display());
+                }
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 80, "{named} commands");
+}
+
+/// A flag of these words that is none. Values and placeholders are not looked at.
+fn what_is_unknown(command: &Command, words: &str) -> Option<String> {
+    let mut verb = command;
+    let typed = words.split_whitespace();
+    let mut typed = typed
+        .map(|word| word.trim_matches(|c| "[]…|,".contains(c)))
+        .peekable();
+    while let Some(below) = typed.peek().and_then(|word| verb.find_subcommand(word)) {
+        verb = below;
+        typed.next();
+    }
+    if std::ptr::eq(verb, command) {
+        verb = command.find_subcommand("build")?;
+    }
+    let mut typed = typed.filter(|word| word.len() > 1 && word.starts_with('-'));
+    typed
+        .find(|word| {
+            let name = word.split(['=', '|']).next().unwrap_or(word);
+            let is_flag = |arg: &Arg| match name.strip_prefix("--") {
+                Some(long) => arg.get_long() == Some(long),
+                None => arg.get_short() == name.chars().nth(1),
+            };
+            let is_count = name[1..].parse::<u32>().is_ok();
+            !is_count
+                && !verb.get_arguments().any(&is_flag)
+                && !command.get_arguments().any(is_flag)
+        })
+        .map(ToOwned::to_owned)
+}

@@ -5,7 +5,7 @@
 //! colon is that file. Names of registries lead to one on this machine.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::Place;
@@ -21,7 +21,7 @@ impl Reader {
     fn new() -> Self {
         let place = Place::new();
         let registry = Registry::start(&place.path().join("registry"));
-        let conf: String = ["docker.io", "registry.example.com"]
+        let conf: String = ["docker.io", "registry.example.com", "ghcr.io"]
             .map(|name| {
                 format!(
                     "[[registry]]\nprefix = \"{name}\"\nlocation = \"{}\"\ninsecure = true\n",
@@ -31,13 +31,15 @@ impl Reader {
             .concat();
         fs::write(place.path().join("registries.conf"), conf).unwrap();
         let base = place.path().join("base");
-        let copied = place
-            .rbuild()
-            .args(["copy", &format!("oci:{}", base.display())])
-            .arg(format!("{}/library/busybox:latest", registry.address))
-            .output()
-            .unwrap();
-        assert!(copied.status.success(), "{copied:?}");
+        for name in ["busybox:latest", "debian:12"] {
+            let copied = place
+                .rbuild()
+                .args(["copy", &format!("oci:{}", base.display())])
+                .arg(format!("{}/library/{name}", registry.address))
+                .output()
+                .unwrap();
+            assert!(copied.status.success(), "{copied:?}");
+        }
         Self {
             place,
             _registry: registry,
@@ -78,14 +80,11 @@ impl Reader {
 
     /// Does what a page says, and gives the number of commands.
     fn follow(&self, page: &str) -> usize {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../docs")
-            .join(page);
-        let text = fs::read_to_string(path).unwrap();
+        let text = fs::read_to_string(root().join(page)).unwrap();
         let mut commands = 0;
         for block in blocks(&text) {
             if let Some(name) = block.file {
-                fs::write(self.place.context().join(name), block.text).unwrap();
+                self.place.file(name, block.text);
             } else if block.language == "console" {
                 commands += self.follow_console(block.text);
             } else {
@@ -155,11 +154,51 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
     found
 }
 
+/// The project's directory.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Pages that have each other's project: the guide makes it.
+const GUIDES: [&str; 3] = ["docs/guide.md", "docs/ci.md", "docs/moving.md"];
+
+/// Pages with messages of builds that fail; `errors` makes and compares them.
+const OF_ERRORS: &str = "docs/errors.md";
+
 #[test]
 fn the_guides_do_what_they_say() {
     let reader = Reader::new();
-    assert!(reader.follow("guide.md") >= 20, "the guide has commands");
-    for page in ["ci.md", "moving.md"] {
-        assert!(reader.follow(page) >= 5, "{page} has commands");
+    for (page, least) in GUIDES.into_iter().zip([20, 5, 5]) {
+        assert!(reader.follow(page) >= least, "{page} has commands");
     }
+}
+
+/// All other pages, each with a small project of its own.
+#[test]
+fn commands_of_all_pages_work() {
+    let listed = fs::read_dir(root().join("docs")).unwrap();
+    let names = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages: Vec<String> = names.map(|name| format!("docs/{name}")).collect();
+    pages.push("README.md".to_owned());
+    pages.sort();
+    let mut commands = 0;
+    for page in pages {
+        let text = fs::read_to_string(root().join(&page)).unwrap();
+        let is_followed = GUIDES.contains(&page.as_str()) || page == OF_ERRORS;
+        if is_followed
+            || !blocks(&text)
+                .iter()
+                .any(|block| block.language == "console")
+        {
+            continue;
+        }
+        let reader = Reader::new();
+        reader.place.file(
+            "Dockerfile",
+            "FROM busybox AS test\nARG VERSION\nRUN --mount=type=secret,id=npm cat /run/secrets/* > /dev/null; true\nCMD [\"true\"]\n",
+        );
+        fs::write(reader.place.path().join(".npmrc"), "token").unwrap();
+        commands += reader.follow(&page);
+    }
+    assert!(commands >= 20, "{commands} commands");
 }

@@ -27,6 +27,7 @@ mod request;
 mod result_files;
 mod running;
 mod settings;
+mod shelling;
 mod signals;
 mod store_args;
 mod store_verbs;

@@ -412,11 +412,17 @@ fn authorization(workspace: &Workspace, url: &str) -> Result<HeaderMap, StepErro
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned))
         .unwrap_or_default();
-    let header = crate::secret::read_text(&workspace.options, &format!("HTTP_AUTH_HEADER_{host}"))?;
+    let header = crate::secret::read_text(
+        &workspace.options.secrets,
+        &format!("HTTP_AUTH_HEADER_{host}"),
+    )?;
     let value = match header {
         Some(header) => Some(header),
-        None => crate::secret::read_text(&workspace.options, &format!("HTTP_AUTH_TOKEN_{host}"))?
-            .map(|token| format!("Bearer {token}")),
+        None => crate::secret::read_text(
+            &workspace.options.secrets,
+            &format!("HTTP_AUTH_TOKEN_{host}"),
+        )?
+        .map(|token| format!("Bearer {token}")),
     };
     if let Some(mut value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
         value.set_sensitive(true);

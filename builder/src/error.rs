@@ -10,6 +10,7 @@ use rbuild_runner::{JobError, JobErrorKind};
 
 use crate::context::ContextError;
 use crate::download::DownloadError;
+use crate::event::StepId;
 use crate::export::ExportError;
 use crate::git::GitError;
 use crate::pull::PullError;
@@ -436,6 +437,15 @@ impl BuildError {
         Self::Step {
             failure: Box::new(failure),
             source,
+        }
+    }
+
+    /// The step that failed, when one did.
+    pub fn failed_step(&self) -> Option<StepId> {
+        match self {
+            Self::Step { failure, .. } => Some(StepId(failure.step)),
+            Self::FullDisk { source, .. } => source.failed_step(),
+            _ => None,
         }
     }
 

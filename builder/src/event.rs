@@ -60,6 +60,11 @@ pub enum Event {
         /// From `Started` to now.
         duration: Duration,
     },
+    /// A step failed, and what it left is kept: `rbuild shell` opens it. Sent before its [`Event::Finished`].
+    Kept {
+        /// Which step.
+        step: StepId,
+    },
     /// Work that is not a step: a pull, an export.
     TaskStarted {
         /// Number of the task, unique in the build.

@@ -183,7 +183,7 @@ impl GitSource {
             ("GIT_AUTH_HEADER".to_owned(), false),
             ("GIT_AUTH_TOKEN".to_owned(), true),
         ] {
-            let Some(value) = crate::secret::read_text(&workspace.options, &id)? else {
+            let Some(value) = crate::secret::read_text(&workspace.options.secrets, &id)? else {
                 continue;
             };
             let value = if is_token {

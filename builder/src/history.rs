@@ -46,6 +46,12 @@ pub enum PastError {
         /// As given.
         text: String,
     },
+    /// Every step that it came to has a result.
+    #[error("no step of build `{build}` failed")]
+    NoFailedStep {
+        /// Its id.
+        build: String,
+    },
     /// Several steps are meant.
     #[error("`{text}` means more than one step of build `{build}`")]
     AmbiguousStep {
@@ -80,6 +86,9 @@ impl PastError {
             }
             Self::UnknownStep { build, .. } | Self::AmbiguousStep { build, .. } => Some(format!(
                 "`rbuild builds show {build}` numbers its steps; `STAGE/2` and a part of the instruction do, too"
+            )),
+            Self::NoFailedStep { build } => Some(format!(
+                "name a step: `rbuild builds show {build}` numbers them"
             )),
             Self::Running { .. } => Some("end it first".to_owned()),
             _ => None,
@@ -353,6 +362,16 @@ impl History {
     pub fn remove(&self, ids: &[String]) -> Result<HistoryDropped, PastError> {
         Ok(self.store.remove_builds(ids)?)
     }
+}
+
+/// The step that failed.
+pub fn failed_step(build: &str, steps: &[StepNote]) -> Result<usize, PastError> {
+    let failed = steps
+        .iter()
+        .position(|step| step.state == StepState::Failed);
+    failed.ok_or_else(|| PastError::NoFailedStep {
+        build: build.to_owned(),
+    })
 }
 
 /// The step that a text means: its number in the build from 1, `STAGE/NUMBER`, or a part of its instruction.

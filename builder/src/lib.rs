@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attached;
 mod blocking;
 mod build;
 pub mod check;
@@ -40,6 +41,7 @@ mod git;
 pub mod history;
 pub mod image;
 pub mod images;
+mod kept;
 mod keys;
 pub mod layers;
 pub mod layout;
@@ -53,6 +55,7 @@ mod remote;
 mod run_image;
 mod secret;
 mod select;
+mod shell;
 mod solve;
 mod steps;
 pub mod tasks;
@@ -73,6 +76,7 @@ pub use rbuild_runner::isolation::{Finding, Isolation, Survey};
 pub use remote::LONGEST_CACHE_TAG;
 pub use run_image::{RunError, RunNetwork, RunOptions, RunVolume};
 pub use select::SelectError;
+pub use shell::{ShellError, ShellOptions};
 pub use solve::StepCounts;
 pub use transfer::{
     Copied, Endpoint, ImportOptions, LoadedImage, PushedImage, SaveForm, TransferError,

@@ -79,6 +79,18 @@ pub struct BuildOptions {
     pub budget: ImageBudget,
     /// Steps that may run at once; none is the number of CPUs.
     pub max_parallelism: Option<usize>,
+    /// What becomes of what a failed `RUN` step leaves.
+    pub failed_steps: FailedSteps,
+}
+
+/// What becomes of what a failed `RUN` step leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailedSteps {
+    /// It is thrown away.
+    #[default]
+    Discarded,
+    /// It is kept in the store for some time, to be looked at with [`Engine::shell`](crate::Engine::shell).
+    Kept,
 }
 
 impl BuildOptions {

@@ -1,9 +1,6 @@
 //! `rbuild run IMAGE [CMD]`: a look at what was built, in the sandbox of RUN steps; nothing is kept.
 
 use std::ffi::OsString;
-use std::future::Future;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,21 +8,18 @@ use std::sync::Arc;
 use rbuild_cache::{LayerError, Lease};
 use rbuild_frontend::image_config::ImageConfig;
 use rbuild_runner::job::{
-    Access, CommandStatus, Confinement, Limits, Network, NetworkJob, OverlaySpec, ProvidedFile,
-    RunJob, SandboxMount, SandboxMountKind,
+    Access, Confinement, Limits, Network, OverlaySpec, ProvidedFile, RunJob, SandboxMount,
+    SandboxMountKind,
 };
-use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
+use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork};
 use tokio_util::sync::CancellationToken;
 
+use crate::attached::{self, AttachedError};
 use crate::blocking;
-use crate::build::{hosts, network, resolver};
+use crate::build::{hosts, resolver};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::images::{Images, ImagesError};
-use crate::terminal::Terminal;
-
-/// Exit codes of a shell for a command killed by a signal start here.
-const SIGNAL_BASE: i32 = 128;
 
 /// Size of `/dev/shm`: Docker's default.
 const SHM_SIZE: u64 = 64 << 20;
@@ -152,38 +146,18 @@ impl Engine {
     ) -> Result<u8, RunError> {
         let (engine, image, asked) = (self.clone(), name.to_owned(), options.clone());
         let prepared = blocking::run(move || engine.prepare_run(&image, &asked)).await?;
-        let (stdio, terminal) = if options.has_terminal {
-            let (terminal, far) = Terminal::open().map_err(RunError::Streams)?;
-            (same_three(far).map_err(RunError::Streams)?, Some(terminal))
-        } else {
-            (own_streams().map_err(RunError::Streams)?, None)
-        };
         let (job, network, title) = (prepared.job, prepared.network, prepared.title);
-        let spawner = self.spawner().clone();
-        let start = move || match &network {
-            Some(network) => spawner.run_in_network(job, stdio, network),
-            None => spawner.run(job, stdio),
-        };
-        let running = blocking::job_until(&cancel, start);
-        let outcome = match terminal {
-            Some(terminal) => in_terminal(terminal, running)
-                .await
-                .map_err(RunError::Streams)?,
-            None => running.await,
-        };
-        let outcome = outcome.map_err(|source| RunError::Job {
-            command: title,
-            source,
-        })?;
+        let ended = attached::run(self, job, network, options.has_terminal, &cancel).await;
         // What it ran on is let go of only now.
         let (lease, network) = (prepared.lease, prepared.kept);
         blocking::run(move || drop((lease, network))).await;
-        let code = match outcome.status {
-            CommandStatus::Exited(code) => code,
-            CommandStatus::Signaled(signal) => SIGNAL_BASE + signal,
-            CommandStatus::Cancelled => 130,
-        };
-        Ok(u8::try_from(code).unwrap_or(u8::MAX))
+        ended.map_err(|error| match error {
+            AttachedError::Streams(error) => RunError::Streams(error),
+            AttachedError::Job(source) => RunError::Job {
+                command: title,
+                source,
+            },
+        })
     }
 
     /// Looks the image up and holds its layers. Blocks.
@@ -246,15 +220,9 @@ impl Engine {
             return Ok((None, host));
         }
         let inside = resolver::inside(&host);
-        let directory = lease.dir().map_err(store_failed)?;
-        let name = directory.file_name().unwrap_or_default().to_string_lossy();
-        let asked = NetworkJob {
-            name: network::name(&name, 1),
-            leads_to_host: hosts::lead_to_host(&options.extra_hosts),
-            ports: options.ports.clone(),
-            dns_forward: inside.forward.map(str::to_owned),
-        };
-        match self.spawner().open_network(asked) {
+        let name = attached::name_of(lease).map_err(store_failed)?;
+        let leads_to_host = hosts::lead_to_host(&options.extra_hosts);
+        match attached::open_network(self, &name, leads_to_host, &options.ports) {
             Ok(network) => Ok((Some(Arc::new(network)), inside.text)),
             // Nothing can be led into what is not there.
             Err(error) if !options.ports.is_empty() => Err(RunError::Network(Box::new(error))),
@@ -265,23 +233,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Carries the terminal while the command runs, and hands on changes of its size.
-async fn in_terminal<T>(mut terminal: Terminal, running: impl Future<Output = T>) -> io::Result<T> {
-    let out = terminal.carry()?;
-    let kind = tokio::signal::unix::SignalKind::window_change();
-    let mut resized = tokio::signal::unix::signal(kind)?;
-    tokio::pin!(running);
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut running => break outcome,
-            _ = resized.recv() => terminal.take_size(),
-        }
-    };
-    // What was printed last is on its way still.
-    let _ = tokio::task::spawn_blocking(move || out.join()).await;
-    Ok(outcome)
 }
 
 /// A command that is ready to go, and what it stands on.
@@ -407,23 +358,4 @@ fn job(
         limits: options.limits.clone(),
         makes_layer: false,
     }
-}
-
-/// One end of a terminal as all three streams.
-fn same_three(far: OwnedFd) -> io::Result<Stdio> {
-    Ok(Stdio {
-        stdin: far.try_clone()?,
-        stdout: far.try_clone()?,
-        stderr: far,
-    })
-}
-
-fn own_streams() -> std::io::Result<Stdio> {
-    let copy =
-        |fd: std::os::fd::BorrowedFd<'_>| -> std::io::Result<OwnedFd> { fd.try_clone_to_owned() };
-    Ok(Stdio {
-        stdin: copy(std::io::stdin().as_fd())?,
-        stdout: copy(std::io::stdout().as_fd())?,
-        stderr: copy(std::io::stderr().as_fd())?,
-    })
 }

@@ -1,16 +1,21 @@
 //! Values of `--secret`, read when a step or a source needs them and never kept.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 
 use crate::error::StepError;
-use crate::options::{BuildOptions, SecretSource};
+use crate::options::SecretSource;
+
+/// Secrets by id.
+type Given = BTreeMap<String, SecretSource>;
 
 /// Largest secret that is read; the reference's limit.
 const MAX_SIZE: u64 = 500 << 10;
 
 /// The value; none when the build was given no such secret.
-pub(crate) fn read(options: &BuildOptions, id: &str) -> Result<Option<Vec<u8>>, StepError> {
-    match options.secrets.get(id) {
+pub(crate) fn read(given: &Given, id: &str) -> Result<Option<Vec<u8>>, StepError> {
+    match given.get(id) {
         None => Ok(None),
         Some(SecretSource::Environment(name)) => {
             use std::os::unix::ffi::OsStringExt;
@@ -40,8 +45,8 @@ pub(crate) fn read(options: &BuildOptions, id: &str) -> Result<Option<Vec<u8>>, 
 }
 
 /// A token or the value of a header: one line, without the line end that files have. An empty one is none.
-pub(crate) fn read_text(options: &BuildOptions, id: &str) -> Result<Option<String>, StepError> {
-    let Some(value) = read(options, id)? else {
+pub(crate) fn read_text(given: &Given, id: &str) -> Result<Option<String>, StepError> {
+    let Some(value) = read(given, id)? else {
         return Ok(None);
     };
     let not_text = || StepError::SecretNotText { id: id.to_owned() };

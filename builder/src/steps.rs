@@ -4,10 +4,10 @@ mod authorities;
 mod cache_mounts;
 mod copy;
 mod files;
-mod mounts;
+pub(crate) mod mounts;
 mod run;
 mod seal;
-mod ssh;
+pub(crate) mod ssh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -85,6 +85,16 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     write_stdout(&String::from_utf8_lossy(bytes));
 }
 
+/// Something to know, where no build is shown.
+pub(crate) fn print_notice(words: &str) {
+    write_stderr(&format!("{words}\n"));
+}
+
+/// Whether somebody sits there: they type, and see what is said.
+pub(crate) fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Whether nothing is piped in.
 pub(crate) fn is_stdin_terminal() -> bool {
     io::stdin().is_terminal()

@@ -11,6 +11,7 @@
 mod history;
 mod images;
 mod inventory;
+mod kept;
 mod layers;
 mod migrations;
 mod records;
@@ -37,7 +38,8 @@ use self::shared_memory::SharedMemory;
 pub(crate) use history::BuildRow;
 #[cfg(test)]
 pub(crate) use inventory::RecordUse;
-pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse, MountUse};
+pub(crate) use inventory::{BlobUse, ImageUse, Inventory, LayerUse, MountUse, Sizes};
+pub(crate) use kept::KeptRow;
 pub(crate) use records::RecordRow;
 pub(crate) use salvage::TableLoss;
 pub(crate) use schema::Unsynced;

@@ -36,13 +36,22 @@ pub const MIGRATION_POINTS: &[&str] = &["migration-announced", "migration-step",
 /// Points that pruning comes past.
 pub const PRUNE_POINTS: &[&str] = &["prune-rows", "prune-moved", "prune-swept", "prune-done"];
 
+/// Points that the keeping of a failed step's file system comes past.
+pub const KEEPING_POINTS: &[&str] = &["kept-moved", "kept-committed"];
+
 /// Points that a repair comes past.
 pub const REPAIR_POINTS: &[&str] = &["fsck-cured", "fsck-database"];
 
 fn is_known(point: &str) -> bool {
-    [POINTS, MIGRATION_POINTS, PRUNE_POINTS, REPAIR_POINTS]
-        .iter()
-        .any(|points| points.contains(&point))
+    [
+        POINTS,
+        MIGRATION_POINTS,
+        PRUNE_POINTS,
+        KEEPING_POINTS,
+        REPAIR_POINTS,
+    ]
+    .iter()
+    .any(|points| points.contains(&point))
 }
 
 /// Says that the process has come to `point`.

@@ -21,6 +21,7 @@
 
 mod budget;
 mod grave;
+mod kept;
 mod order;
 mod plan;
 mod report;
@@ -50,6 +51,8 @@ pub enum Kind {
     Step,
     /// What `RUN --mount=type=cache` keeps.
     CacheMount,
+    /// File systems of failed steps.
+    Kept,
     /// Packed layers, layers as they were pulled, manifests and configs.
     Blob,
     /// Digests of context files.
@@ -66,10 +69,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Image,
         Self::Step,
         Self::CacheMount,
+        Self::Kept,
         Self::Blob,
         Self::StatCache,
         Self::History,
@@ -79,10 +83,11 @@ impl Kind {
     ];
 
     /// What can be pruned.
-    pub const PRUNABLE: [Self; 5] = [
+    pub const PRUNABLE: [Self; 6] = [
         Self::Image,
         Self::Step,
         Self::CacheMount,
+        Self::Kept,
         Self::Blob,
         Self::StatCache,
     ];
@@ -93,6 +98,7 @@ impl Kind {
             Self::Image => "image",
             Self::Step => "step",
             Self::CacheMount => "cache-mount",
+            Self::Kept => "failed-step",
             Self::Blob => "blob",
             Self::StatCache => "stat-cache",
             Self::History => "history",
@@ -198,4 +204,6 @@ pub(crate) struct Holds {
     pub(crate) blobs: HashSet<String>,
     /// Directories of cache mounts that somebody has locked.
     pub(crate) mounts: HashSet<String>,
+    /// Kept file systems, by name.
+    pub(crate) kept: HashSet<String>,
 }

@@ -12,6 +12,7 @@ use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use crate::db::{BuildRow, DbError};
+use crate::gc::GcError;
 use crate::layer::SnapshotId;
 use crate::lease::{Lease, LeaseError};
 use crate::lock::is_locked;
@@ -44,6 +45,9 @@ pub enum HistoryError {
     /// The lease of the build could not be taken.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// What was kept of its steps could not be removed.
+    #[error(transparent)]
+    Kept(#[from] Box<GcError>),
     /// The kernel gave no random bytes for an id.
     #[error("cannot get random bytes")]
     Random(#[source] rustix::io::Errno),

@@ -1,7 +1,7 @@
 //! Leases: a place to work in that dies with its process, and a hold on what a build uses.
 //!
 //! ```text
-//! work/<lease>.lock   locked while the lease lives; lists what it holds: `snapshot NAME` or `blob DIGEST` a line
+//! work/<lease>.lock   locked while the lease lives; lists what it holds: `snapshot NAME`, `blob DIGEST` or `kept NAME` a line
 //! work/<lease>/       everything unfinished: temporary blobs, scratch directories
 //! ```
 //!
@@ -290,6 +290,20 @@ impl Lease {
     fn hold_all(&self, snapshots: &BTreeSet<&SnapshotId>) -> Result<(), LeaseError> {
         let store = &self.inner.store;
         let gc = StandingLock::shared(&store.gc_lock())?;
+        let new = self.hold_present(snapshots)?;
+        drop(gc);
+        if !new.is_empty() {
+            store.note_use(Used::Snapshots(&new));
+        }
+        Ok(())
+    }
+
+    /// Holds snapshots that are there; gives those that were not held before. The caller has the shared `locks/gc`.
+    pub(crate) fn hold_present(
+        &self,
+        snapshots: &BTreeSet<&SnapshotId>,
+    ) -> Result<BTreeSet<SnapshotId>, LeaseError> {
+        let store = &self.inner.store;
         let new = self.inner.hold_snapshots(snapshots.iter().copied())?;
         for &snapshot in snapshots {
             if !is_directory(&store.snapshots.join(snapshot.as_str())) {
@@ -298,11 +312,13 @@ impl Lease {
                 });
             }
         }
-        drop(gc);
-        if !new.is_empty() {
-            store.note_use(Used::Snapshots(&new));
-        }
-        Ok(())
+        Ok(new)
+    }
+
+    /// Lists a kept file system as held. The caller has the shared `locks/gc`.
+    pub(crate) fn list_kept(&self, name: &str) -> Result<(), LeaseError> {
+        self.inner
+            .on_disk(|disk| disk.list(&self.inner.dir, "kept", std::iter::once(name)))
     }
 
     /// Keeps a blob from being removed as long as the lease lives; its size when the store has it, none when it does not.

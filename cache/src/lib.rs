@@ -19,6 +19,7 @@ mod fsck;
 mod gc;
 mod history;
 mod image;
+mod kept;
 mod key;
 mod layer;
 mod layer_memo;
@@ -53,6 +54,7 @@ pub use history::{
     LayerLoss, NewBuild,
 };
 pub use image::{ImageError, ImageRecord, RemovedImage, Resolution};
+pub use kept::{Kept, KeptError, KeptId, KeptLimits, NewKept};
 pub use key::{KeyEncoder, StepKey};
 pub use layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId};
 pub use lease::{Lease, LeaseError};

@@ -18,17 +18,18 @@ use std::time::{Duration, Instant};
 
 use crate::db::{Db, DbError, NotADatabase};
 use crate::failpoint::reach;
+use crate::kept::KEPT;
 use crate::lease::has_live;
 use crate::store::{DATABASE, StoreError};
 
 /// Version of everything on disk. A change that an older rbuild would misread raises it, and adds a migration.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// A store of its own in the directory of another, see `EngineOptions` of builder.
 pub(crate) const NESTED: &str = "one-id";
 
 /// Directories of a store, in the order in which they are made.
-pub(crate) const DIRECTORIES: [&str; 8] = [
+pub(crate) const DIRECTORIES: [&str; 9] = [
     "blobs",
     "blobs/sha256",
     "snapshots",
@@ -37,6 +38,7 @@ pub(crate) const DIRECTORIES: [&str; 8] = [
     "work",
     "locks",
     "logs",
+    KEPT,
 ];
 
 /// How long the making, migration or repair of a store by another process is waited for. Making takes milliseconds, a

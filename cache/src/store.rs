@@ -8,6 +8,7 @@
 //!   mounts/<id>/        see `cache_mount`
 //!   statcache/<id>      see `stat_cache`
 //!   work/<lease>/       see `lease`
+//!   kept/<step>/        see `kept`
 //!   logs/               see `step_log`
 //!   locks/              step-<key>, gc, and those of cache mounts
 //!   db.sqlite           see `db`
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::db::{Db, DbError, Unsynced};
 use crate::failpoint::reach;
 use crate::history::LayerLoss;
+use crate::kept::KEPT;
 use crate::layer_memo::EntryMemo;
 use crate::lease::{Lease, LeaseError, clean_dead};
 use crate::lock::remove_dead;
@@ -143,6 +145,7 @@ pub(crate) struct StoreInner {
     pub(crate) mounts: PathBuf,
     pub(crate) stat_caches: PathBuf,
     pub(crate) work: PathBuf,
+    pub(crate) kept: PathBuf,
     pub(crate) locks: PathBuf,
     pub(crate) db: Db,
     /// Identifies this boot of the machine.
@@ -198,6 +201,7 @@ impl Store {
             mounts: root.join("mounts"),
             stat_caches: root.join("statcache"),
             work: root.join("work"),
+            kept: root.join(KEPT),
             locks: root.join("locks"),
             db,
             boot,
@@ -272,6 +276,10 @@ impl Store {
                     Unsynced::Blob(digest) => {
                         tables.remove_blob(digest)?;
                         inner.blobs.join(digest.trim_start_matches("sha256:"))
+                    }
+                    Unsynced::Kept(name) => {
+                        tables.remove_kept(name)?;
+                        inner.kept.join(name)
                     }
                 };
                 match inner

@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::limits::{LimitArgs, ResourceArgs};
 use super::running::RunArgs;
+use super::shelling::ShellArgs;
 
 use super::completion::CompletionShell;
 use super::flags::TabledFlags;
@@ -101,6 +102,8 @@ pub(crate) enum Verb {
     Check(Box<CheckArgs>),
     /// Run a command in an image
     Run(Box<RunArgs>),
+    /// Open a shell in what a step left, one that failed above all
+    Shell(Box<ShellArgs>),
     /// List the images of the store
     #[command(visible_alias = "ls")]
     Images(ImagesArgs),
@@ -309,6 +312,10 @@ pub(crate) struct SandboxArgs {
     /// Permit more than the default sandbox: network.host, security.insecure
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
+    /// What becomes of a failed step's file system: keep it for `rbuild shell`, open a shell in it, or discard it;
+    /// auto keeps it on a terminal
+    #[arg(long, value_name = "auto|keep|shell|discard")]
+    pub(crate) on_failure: Option<String>,
     /// Steps that may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<usize>,

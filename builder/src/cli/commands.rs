@@ -27,6 +27,7 @@ use super::request::{BuildRequest, Variables};
 use super::result_files;
 use super::running::RunArgs;
 use super::settings::Settings;
+use super::shelling::{self, OnFailure};
 use super::signals::Interrupt;
 use super::store_verbs;
 use crate::ui;
@@ -76,6 +77,7 @@ fn dispatch(
         Verb::Build(args) => build(&args, &cli.global, variables, verb_was_typed),
         Verb::Check(args) => super::checking::check(&args, &cli.global, variables),
         Verb::Run(args) => run(&args, &cli.global, variables),
+        Verb::Shell(args) => super::shelling::shell(&args, &cli.global, variables),
         Verb::Images(args) => {
             ui::table::print_images(
                 &images()?.list().map_err(Failure::new)?,
@@ -277,7 +279,8 @@ fn build(
     variables: &Variables,
     verb_was_typed: bool,
 ) -> Result<ExitCode, Failure> {
-    let request = BuildRequest::new(args, variables)?;
+    let mut request = BuildRequest::new(args, variables)?;
+    request.options.failed_steps = request.on_failure.failed_steps();
     check_context(&request.options, verb_was_typed)?;
     if request.call.method != Method::Build {
         return super::checking::answer(request.call, &request.options, global, variables);
@@ -312,7 +315,24 @@ fn build(
             exit_code,
             words: Words::Nothing,
         }),
-        (None, Err(error)) => Err(Failure::of_build(error, |step| console.last_lines(step))),
+        (None, Err(error)) => {
+            let step = error.failed_step();
+            let mut failure = Failure::of_build(error, |step| console.last_lines(step));
+            let kept = step
+                .filter(|step| console.is_kept(*step))
+                .zip(console.build_id());
+            let Some((step, build)) = kept else {
+                return Err(failure);
+            };
+            let command = shelling::command(global, &build, step);
+            failure.set_shell(command);
+            if request.on_failure == OnFailure::Shell && ui::is_terminal() {
+                let exit_code = super::fail(&failure);
+                shelling::enter_failed(&engine, &build, step, &request.options, variables)?;
+                return Ok(exit_code);
+            }
+            Err(failure)
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum Words {
         cause: Option<Box<dyn Error>>,
         /// The last lines of the failed step's output; empty where no command ran.
         log: Vec<Vec<u8>>,
+        /// The command that opens a shell in what the failed step left, where that is kept.
+        shell: Option<String>,
     },
     /// An error with its causes, and the way out.
     Chain {
@@ -98,6 +100,13 @@ impl Failure {
         failure
     }
 
+    /// Says by which command a failed step can be looked at.
+    pub(crate) fn set_shell(&mut self, command: String) {
+        if let Words::Place { shell, .. } = &mut self.words {
+            *shell = Some(command);
+        }
+    }
+
     fn set_help(&mut self, better: Option<String>) {
         match &mut self.words {
             Words::Place { diagnostic, .. } => diagnostic.help = better,
@@ -146,6 +155,7 @@ impl Failure {
                     source,
                     cause: Some(Box::new(cause)),
                     log,
+                    shell: None,
                 }
             }
             BuildError::Image {
@@ -165,6 +175,7 @@ impl Failure {
                     source,
                     cause: Some(cause),
                     log: Vec::new(),
+                    shell: None,
                 }
             }
             BuildError::Interrupted => Words::Nothing,

@@ -102,12 +102,6 @@ pub(crate) const TABLE: &[TabledFlag] = &[
     .unless(&["true", "1", "t"]),
     no_effect("force-rm", false, "there are no intermediate containers"),
     refused(
-        "on-failure",
-        true,
-        "a failed step cannot be entered yet",
-        "add a stage that ends before the step and `rbuild run` it",
-    ),
-    refused(
         "policy",
         true,
         "source policies are not implemented yet",

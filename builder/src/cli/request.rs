@@ -23,6 +23,7 @@ use super::cache::{parse_source, parse_target};
 use super::call::Call;
 use super::error::UsageError;
 use super::output::parse_output;
+use super::shelling::OnFailure;
 use super::typed::parse_switch;
 use super::values::{
     pairs, parse_host, parse_image_budget, parse_platform, parse_size, parse_ulimit,
@@ -46,6 +47,8 @@ pub(crate) struct BuildRequest {
     pub(crate) report: Option<PathBuf>,
     /// `--call`, `--check`
     pub(crate) call: Call,
+    /// `--on-failure`
+    pub(crate) on_failure: OnFailure,
 }
 
 /// `--progress`
@@ -94,6 +97,7 @@ impl BuildRequest {
             iidfile: args.output.iidfile.clone(),
             metadata_file: args.output.metadata_file.clone(),
             report: args.output.report.clone(),
+            on_failure: OnFailure::parse(args.sandbox.on_failure.as_deref())?,
             call: Call::of_build(
                 args.display.call.as_deref(),
                 args.display.check,
@@ -227,7 +231,10 @@ fn input(
 
 /// `id=…,src=…|env=…`. With an id only, a variable of that name is taken before a file of that name, as the
 /// reference does. Values are never looked at here.
-fn secret(text: &str, variables: &Variables) -> Result<(String, SecretSource), UsageError> {
+pub(super) fn secret(
+    text: &str,
+    variables: &Variables,
+) -> Result<(String, SecretSource), UsageError> {
     const FLAG: &str = "--secret";
     let wrong = |reason: String| {
         UsageError::value(FLAG, text, reason)
@@ -265,7 +272,7 @@ fn secret(text: &str, variables: &Variables) -> Result<(String, SecretSource), U
     Ok((id, source))
 }
 
-fn ssh(text: &str, variables: &Variables) -> Result<(String, PathBuf), UsageError> {
+pub(super) fn ssh(text: &str, variables: &Variables) -> Result<(String, PathBuf), UsageError> {
     const FLAG: &str = "--ssh";
     let (id, path) = text
         .split_once('=')

@@ -114,6 +114,11 @@ pub(crate) fn is_hidden(value: &str) -> bool {
     value.starts_with(HIDDEN)
 }
 
+/// Whether a value is not all there: hidden, or shortened.
+pub(crate) fn is_incomplete(value: &str) -> bool {
+    is_hidden(value) || (value.contains("… (") && value.ends_with(')'))
+}
+
 /// What a step stands on.
 pub(crate) struct Below {
     /// Content chain of its parent.
@@ -432,7 +437,7 @@ fn shorten(value: &str) -> String {
 }
 
 /// Whether a variable's value is kept from the store: wider than the check, since nobody is bothered by it.
-fn is_sensitive(name: &str) -> bool {
+pub(crate) fn is_sensitive(name: &str) -> bool {
     const WORDS: [&str; 5] = ["password", "passwd", "secret", "token", "credential"];
     let lower = name.to_lowercase();
     rbuild_frontend::checks::looks_secret(name) || WORDS.iter().any(|word| lower.contains(word))

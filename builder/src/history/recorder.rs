@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rbuild_cache::{
-    BuildProgress, BuildStatus, HistoryLimits, KeyPart, Lease, LogStream, NewBuild, StepLogWriter,
-    StepRecord, Store,
+    BuildProgress, BuildStatus, HistoryLimits, KeptLimits, KeyPart, Lease, LogStream, NewBuild,
+    StepLogWriter, StepRecord, Store,
 };
 use rbuild_runner::job::RunOutcome;
 
@@ -275,7 +275,10 @@ impl Recorder {
                 outcome,
                 duration,
             } => self.finished(*step, outcome, *duration),
-            Event::Recorded { .. } | Event::Explained { .. } | Event::Notice(_) => {}
+            Event::Recorded { .. }
+            | Event::Explained { .. }
+            | Event::Kept { .. }
+            | Event::Notice(_) => {}
         }
     }
 
@@ -411,6 +414,9 @@ impl Recorder {
         drop(state);
         if is_untidy && let Err(error) = self.store.drop_history(&HistoryLimits::default()) {
             tracing::warn!(%error, "cannot remove old builds from the history");
+        }
+        if is_untidy && let Err(error) = self.store.drop_kept(KeptLimits::default()) {
+            tracing::warn!(%error, "cannot remove what is kept of old failed steps");
         }
         is_written
     }

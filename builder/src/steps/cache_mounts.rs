@@ -8,6 +8,7 @@ use rbuild_runner::job::{Access, AttributesJob, MoveJob, SandboxMountKind};
 
 use super::{StepJob, copy, mounts};
 use crate::error::StepError;
+use crate::kept::Again;
 use crate::solve::Reading;
 
 /// The cache mounts of one step, held while it runs.
@@ -17,6 +18,8 @@ pub(super) struct CacheMounts {
     guards: BTreeMap<String, CacheMountGuard>,
     /// Identity of the mount at each position.
     identities: BTreeMap<usize, String>,
+    /// How each is had, by identity.
+    again: BTreeMap<String, Again>,
 }
 
 impl CacheMounts {
@@ -33,6 +36,11 @@ impl CacheMounts {
             source: Vec::new(),
             access,
         }
+    }
+
+    /// How the mount at `position` is had again.
+    pub(super) fn again(&self, position: usize) -> Again {
+        self.again[&self.identities[&position]].clone()
     }
 }
 
@@ -77,6 +85,9 @@ pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<CacheMounts, StepError
             // Behind the empty prefix, which nobody typed.
             title: id.strip_prefix('/').unwrap_or(id).to_owned(),
         };
+        mounts
+            .again
+            .insert(identity.clone(), Again::cache(&name, sharing));
         let is_cancelled = || workspace.cancel.is_cancelled();
         let guard = workspace
             .store

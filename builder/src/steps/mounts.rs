@@ -6,18 +6,23 @@ use rbuild_runner::job::{Access, FileJob, OverlaySpec, SandboxMount, SandboxMoun
 use super::copy::Origin;
 use super::{StepJob, cache_mounts, copy, ssh};
 use crate::error::StepError;
+use crate::kept::Again;
 use crate::select::Selected;
 use crate::solve::Reading;
 
 /// Tells a command where its ssh agent listens.
-const SSH_VARIABLE: &str = "SSH_AUTH_SOCK";
+pub(crate) const SSH_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// The mounts of one step, ready for the sandbox.
 #[derive(Debug, Default)]
 pub(super) struct PreparedMounts {
     pub(super) mounts: Vec<SandboxMount>,
+    /// How each of them is had again.
+    pub(super) again: Vec<Again>,
     /// Variables that secrets and agents set.
     pub(super) environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Variables that hold secrets: name and id.
+    pub(super) secret_variables: Vec<(String, String)>,
     /// Held while the command runs.
     pub(super) caches: cache_mounts::CacheMounts,
     /// Forwarded while the command runs.
@@ -36,6 +41,19 @@ pub(super) fn prepare(job: &StepJob, run: &Run) -> Result<PreparedMounts, StepEr
         if let Some(kind) = kind {
             let target = mount.target.clone().into_bytes();
             prepared.mounts.push(SandboxMount { target, kind });
+            prepared.again.push(match &mount.kind {
+                MountKind::Cache { .. } => caches.again(position),
+                MountKind::Secret { id, .. } => Again::Secret { id: id.clone() },
+                MountKind::Ssh {
+                    id, uid, gid, mode, ..
+                } => Again::Agent {
+                    id: id.clone(),
+                    uid: *uid,
+                    gid: *gid,
+                    mode: *mode,
+                },
+                MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Again::Stored,
+            });
         }
     }
     prepared.caches = caches;
@@ -68,7 +86,7 @@ fn one(
             gid,
             mode,
         } => {
-            let value = crate::secret::read(&job.solver.workspace.options, id)?;
+            let value = crate::secret::read(&job.solver.workspace.options.secrets, id)?;
             if value.is_none() && *is_required {
                 return Err(StepError::SecretMissing { id: id.clone() });
             }
@@ -77,6 +95,7 @@ fn one(
                 prepared
                     .environment
                     .push((name.clone().into_bytes(), value));
+                prepared.secret_variables.push((name.clone(), id.clone()));
             }
             let has_file = !mount.target.is_empty();
             Ok(value
@@ -120,7 +139,7 @@ fn ssh(
         }
         return Ok(None);
     };
-    let forwarded = ssh::Forwarded::begin(workspace, id, given, owner)?;
+    let forwarded = ssh::Forwarded::begin(workspace.scratch("ssh")?, id, given, owner)?;
     let is_known = run.environment.iter().any(|(name, _)| name == SSH_VARIABLE)
         || prepared
             .environment
@@ -131,11 +150,7 @@ fn ssh(
             .environment
             .push((SSH_VARIABLE.into(), mount.target.clone().into_bytes()));
     }
-    let kind = SandboxMountKind::Directory {
-        root: forwarded.directory.clone(),
-        source: ssh::NAME.into(),
-        access: Access::Shared,
-    };
+    let kind = forwarded.mount();
     prepared.agents.push(forwarded);
     Ok(Some(kind))
 }

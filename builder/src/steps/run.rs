@@ -15,6 +15,8 @@ use crate::build::network::LentNetwork;
 use crate::build::{self, Workspace, hosts, resolver};
 use crate::error::StepError;
 use crate::event::{Event, StepId, Stream};
+use crate::kept::{self, Description};
+use crate::options::FailedSteps;
 use crate::postmortem::{self, Failed, Tail};
 use crate::solve::Made;
 
@@ -52,6 +54,7 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
     };
     let Prepared {
         request,
+        description,
         scratch,
         caches,
         agents,
@@ -82,7 +85,19 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         outcome.map_err(|_| StepError::Internal("the thread that waits for a command died"))?;
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => return Err(workspace.blocking(move || not_started(&job, error)).await),
+        Err(error) => {
+            drop((caches, network));
+            let failed = move || {
+                let description = description.filter(|_| is_of_the_command(&error));
+                let description = description.map(|mut description| {
+                    description.has_not_run();
+                    description
+                });
+                keep(&job, description);
+                not_started(&job, error)
+            };
+            return Err(workspace.blocking(failed).await);
+        }
     };
     drop((caches, network));
     if !agents.is_empty() {
@@ -96,6 +111,7 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         CommandStatus::Exited(0) => {}
         CommandStatus::Cancelled => return Err(StepError::Cancelled),
         status if outcome.memory.is_some_and(|memory| memory.kills > 0) => {
+            workspace.blocking(move || keep(&job, description)).await;
             return Err(StepError::OutOfMemory {
                 status,
                 limit: workspace.options.limits.memory,
@@ -103,7 +119,10 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
             });
         }
         status => {
-            let failed = move || failed(&job, status, &tail);
+            let failed = move || {
+                keep(&job, description);
+                failed(&job, status, &tail)
+            };
             return Err(workspace.blocking(failed).await);
         }
     }
@@ -118,6 +137,40 @@ pub(super) async fn run(job: StepJob) -> Result<Made, StepError> {
         layer,
         inputs: None,
     })
+}
+
+/// Keeps what the command left, where that was asked for. The step failed anyway: that nothing could be kept of it is only said.
+fn keep(job: &StepJob, description: Option<Description>) {
+    let Some(description) = description else {
+        return;
+    };
+    let workspace = &job.solver.workspace;
+    let step = job.solver.id(job.index);
+    match kept::keep(workspace, step, &job.parent, description) {
+        Ok(true) => workspace.emit(Event::Kept { step }),
+        Ok(false) => {}
+        Err(error) => {
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+                error.source()
+            });
+            let words: Vec<String> = causes.map(ToString::to_string).collect();
+            let text = format!(
+                "the failed step's file system is not kept: {}",
+                words.join(": ")
+            );
+            workspace.emit(Event::Notice(text));
+        }
+    }
+}
+
+/// Whether a command could not be started for what it is: then the sandbox is one that can be looked at.
+fn is_of_the_command(error: &JobError) -> bool {
+    matches!(
+        error.kind,
+        JobErrorKind::CommandNotFound
+            | JobErrorKind::CommandPermissionDenied
+            | JobErrorKind::CommandFormat
+    )
 }
 
 /// What ended a command, and the way out where its words or its program tell.
@@ -158,6 +211,8 @@ fn files_of(job: &StepJob) -> postmortem::Files {
 /// A job that is ready to go, and what must stay alive while it runs.
 struct Prepared {
     request: RunJob,
+    /// What it takes to see it again, should it fail and be kept.
+    description: Option<Description>,
     scratch: std::path::PathBuf,
     caches: CacheMounts,
     agents: Vec<ssh::Forwarded>,
@@ -231,13 +286,34 @@ fn prepare(job: &StepJob) -> Result<Prepared, StepError> {
         limits: options.limits.clone(),
         makes_layer: true,
     };
+    let is_kept = options.failed_steps == FailedSteps::Kept;
+    let description = is_kept.then(|| {
+        let environment = plain_environment(workspace, run);
+        let leads_to_host = hosts::lead_to_host(&options.extra_hosts);
+        let mut description = Description::new(&request, environment, mounts.again);
+        description.secret_variables = mounts.secret_variables;
+        let proxies = run.proxy_environment.iter();
+        description
+            .left_out
+            .extend(proxies.map(|(name, _)| name.clone()));
+        description.leads_to_host = leads_to_host;
+        description
+    });
     Ok(Prepared {
         request,
+        description,
         scratch,
         caches: mounts.caches,
         agents: mounts.agents,
         network,
     })
+}
+
+/// What an image, the Dockerfile and `--ca-cert` set: no secrets, and no proxies.
+fn plain_environment(workspace: &Workspace, run: &Run) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut environment = bytes(&run.environment);
+    authorities::add_variables(workspace.options.registries.authorities(), &mut environment);
+    environment
 }
 
 fn check_devices(workspace: &Workspace, run: &Run) -> Result<(), StepError> {

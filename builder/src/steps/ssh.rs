@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rbuild_runner::job::{Access, SandboxMountKind};
 use rustix::fs::{Mode, OFlags};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::build::Workspace;
 use crate::error::StepError;
 
 /// Name of the socket that steps see.
-pub(super) const NAME: &str = "agent";
+const NAME: &str = "agent";
 /// Name of the socket of an agent that was started for a key.
 const KEYS: &str = "keys";
 
@@ -28,31 +28,30 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Whose the socket is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mode: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
 }
 
 /// A forwarded agent; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Forwarded {
+pub(crate) struct Forwarded {
     /// The directory that the socket is in.
-    pub(super) directory: PathBuf,
+    directory: PathBuf,
     carrier: AbortHandle,
     /// For a key: what the agent that was started lives as long as.
     agent: Option<Child>,
 }
 
 impl Forwarded {
-    /// Forwards the agent at this socket, or one with this key. Blocks.
-    pub(super) fn begin(
-        workspace: &Workspace,
+    /// Forwards the agent at this socket, or one with this key, from an empty directory of a lease. Blocks.
+    pub(crate) fn begin(
+        directory: PathBuf,
         id: &str,
         given: &Path,
         owner: Owner,
     ) -> Result<Self, StepError> {
-        let directory = workspace.scratch("ssh")?;
         let failed = |action| {
             let id = id.to_owned();
             move |source| StepError::SshForward { id, action, source }
@@ -81,6 +80,17 @@ impl Forwarded {
                 }
                 Err(error)
             }
+        }
+    }
+}
+
+impl Forwarded {
+    /// The socket, as it is mounted.
+    pub(crate) fn mount(&self) -> SandboxMountKind {
+        SandboxMountKind::Directory {
+            root: self.directory.clone(),
+            source: NAME.into(),
+            access: Access::Shared,
         }
     }
 }

@@ -88,6 +88,8 @@ struct State {
     story: Story,
     /// Id of the build in the history.
     build_id: Option<String>,
+    /// Failed steps that are kept.
+    kept: BTreeSet<StepId>,
     /// Rendered warnings in order, and the same to know which came already.
     warnings: Vec<String>,
     known_warnings: BTreeSet<String>,
@@ -119,6 +121,7 @@ impl Console {
             tails: Tails::default(),
             story: Story::default(),
             build_id: None,
+            kept: BTreeSet::new(),
             warnings: Vec::new(),
             known_warnings: BTreeSet::new(),
             annotations: String::new(),
@@ -182,6 +185,9 @@ impl Console {
         if let Event::Recorded { build } = event {
             state.build_id = Some(build.clone());
         }
+        if let Event::Kept { step } = event {
+            state.kept.insert(*step);
+        }
         if let Event::Warning { diagnostic, source } = event {
             let text = diagnostic::render(diagnostic, source, self.terminal);
             if state.known_warnings.insert(text.clone()) {
@@ -226,6 +232,11 @@ impl Console {
     /// Id of the build in the history, once it is there.
     pub(crate) fn build_id(&self) -> Option<String> {
         self.lock().build_id.clone()
+    }
+
+    /// Whether what a failed step left is kept.
+    pub(crate) fn is_kept(&self, step: StepId) -> bool {
+        self.lock().kept.contains(&step)
     }
 
     /// The last lines of a step's output.

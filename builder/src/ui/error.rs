@@ -49,15 +49,21 @@ fn render(failure: &Failure, terminal: Terminal) -> String {
             source,
             cause,
             log,
+            shell,
         } => {
             let place = diagnostic::render(diagnostic, source, terminal);
             let causes = cause
                 .as_deref()
                 .map(|cause| causes(&diagnostic.message, Some(cause), terminal));
+            let shell = shell.as_deref().map(|command| {
+                let label = terminal.paint(Style::Cyan, "kept:");
+                format!("{label} what the step left; a shell in it: {command}\n")
+            });
             format!(
-                "\n{}{place}{}",
+                "\n{}{place}{}{}",
                 tail(log, terminal),
-                causes.unwrap_or_default()
+                causes.unwrap_or_default(),
+                shell.unwrap_or_default()
             )
         }
         Words::Chain { error, help } => chain(error.as_ref(), help.as_deref(), terminal),
@@ -162,6 +168,7 @@ mod tests {
             source,
             cause,
             log,
+            shell: Some("rbuild shell k3xyz 2".to_owned()),
         };
         insta::assert_snapshot!(render(&Failure { exit_code: 1, words }, Terminal::default()), @r"
 
@@ -178,6 +185,7 @@ mod tests {
           |
           = help: look at the log
         caused by: the command exited with code 2
+        kept: what the step left; a shell in it: rbuild shell k3xyz 2
         ");
     }
 }

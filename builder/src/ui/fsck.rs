@@ -115,6 +115,9 @@ fn dependant(dependant: &Dependant) -> String {
     match dependant {
         Dependant::Image(name) => format!("image {}", safe(name)),
         Dependant::Step(title) => format!("step `{}`", short_title(title)),
+        Dependant::Kept(title) => {
+            format!("what is kept of the failed step `{}`", short_title(title))
+        }
     }
 }
 
@@ -175,6 +178,7 @@ fn damage_as_json(damage: &Damage) -> Value {
         .map(|dependant| match dependant {
             Dependant::Image(name) => json!({ "type": "image", "name": name }),
             Dependant::Step(title) => json!({ "type": "step", "name": title }),
+            Dependant::Kept(title) => json!({ "type": "failed-step", "name": title }),
         })
         .collect();
     let (healing, from) = match &damage.healing {

@@ -222,7 +222,7 @@ impl Live {
         match event {
             Event::Planned { steps } => self.planned(steps),
             // Warnings are shown once, at the end.
-            Event::Recorded { .. } | Event::Warning { .. } => {}
+            Event::Recorded { .. } | Event::Warning { .. } | Event::Kept { .. } => {}
             Event::Notice(words) => {
                 let note = self.terminal.paint(Style::Cyan, "note:");
                 self.keep(None, format!("{note} {words}"));

@@ -264,7 +264,7 @@ impl View for Plain {
                 String::new()
             }
             // Warnings are shown once, at the end.
-            Event::Recorded { .. } | Event::Warning { .. } => String::new(),
+            Event::Recorded { .. } | Event::Warning { .. } | Event::Kept { .. } => String::new(),
             Event::Notice(words) => {
                 format!("{} {words}\n", self.terminal.paint(Style::Cyan, "note:"))
             }

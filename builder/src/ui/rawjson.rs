@@ -57,6 +57,7 @@ fn object_of(event: &Event) -> Value {
         }),
         Event::Notice(words) => json!({"event": "notice", "message": words}),
         Event::Started(step) => json!({"event": "started", "step": step.0}),
+        Event::Kept { step } => json!({"event": "kept", "step": step.0}),
         Event::Explained { step, reasons } => json!({
             "event": "explained", "step": step.0, "reasons": reasons.iter().map(reason_json).collect::<Vec<_>>(),
         }),

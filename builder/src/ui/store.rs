@@ -202,6 +202,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Image => "Images",
         Kind::Step => "Steps",
         Kind::CacheMount => "Cache mounts",
+        Kind::Kept => "Failed steps",
         Kind::Blob => "Blobs",
         Kind::StatCache => "Stat caches",
         Kind::History => "Build logs",
@@ -214,6 +215,9 @@ fn plural(kind: Kind) -> &'static str {
 fn short_id(id: &str) -> String {
     let digits = id.strip_prefix("sha256:").unwrap_or(id);
     let digits = digits.strip_prefix("chain-").unwrap_or(digits);
+    if digits.len() <= SHORT_ID {
+        return digits.to_owned();
+    }
     // A private cache mount's number stands behind its digits, and is all that tells it from its siblings.
     let number = digits.rsplit_once('-').map_or("", |(_, number)| number);
     let short: String = digits.chars().take(SHORT_ID).collect();

@@ -32,6 +32,7 @@ mod remote_cache;
 mod run_verb;
 mod running;
 mod servers;
+mod shell;
 mod ssh;
 mod store;
 mod terminal;

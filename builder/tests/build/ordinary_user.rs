@@ -455,3 +455,25 @@ fn a_store_where_overlays_cannot_write_is_named() {
         user.fails("FROM base\nRUN true\n", &words);
     }
 }
+
+#[test]
+fn a_failed_step_of_other_ids_can_be_entered() {
+    let place = Place::new();
+    let user = ByUser::new(&place).arg("--on-failure=keep");
+    let dockerfile = "FROM base\nRUN mkdir -m 700 /work && chown 1000:1001 /work\nUSER app\nWORKDIR /work\nRUN echo half > made && chmod 400 made && rm -f /tmp/x; false\n";
+    user.fails(dockerfile, &["a shell in it: rbuild shell"]);
+    let open = |script: &str| {
+        let words = ["shell", "last", "--", "sh", "-c", script].map(str::to_owned);
+        let output = user.rbuild(&words);
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        out
+    };
+    assert_eq!(open("id -u; cat made; rm -f made"), "1000\nhalf\n");
+    assert_eq!(open("cat made; stat -c %u:%g /work"), "half\n1000:1001\n");
+    let pruned = user.rbuild(&["prune", "-f"].map(str::to_owned));
+    let out = String::from_utf8_lossy(&pruned.stdout).into_owned();
+    assert!(out.contains("failed-step"), "{pruned:?}");
+    let kept = user.home().join(".local/share/rbuild/kept");
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
+}

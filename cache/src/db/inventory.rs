@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{DbError, Tables};
+use super::kept::read_all;
+use super::{DbError, KeptRow, Tables};
 use crate::usage::BLOCK;
 
 /// Rows as they are kept, of one moment. Chains are lists of snapshot names, lowest first.
@@ -13,6 +14,8 @@ pub(crate) struct Inventory {
     pub(crate) images: Vec<ImageUse>,
     pub(crate) blobs: Vec<BlobUse>,
     pub(crate) mounts: Vec<MountUse>,
+    /// Newest first.
+    pub(crate) kept: Vec<KeptRow>,
     /// `packed`: diff_id and digest of the blob.
     pub(crate) packed: Vec<(String, String)>,
     /// `original`: diff_id, digest of the blob, locations as JSON.
@@ -62,6 +65,22 @@ pub(crate) struct MountUse {
     pub(crate) created: i64,
     pub(crate) used: i64,
     pub(crate) disk: Option<u64>,
+}
+
+/// What was measured, by name: bytes on the disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes {
+    pub(crate) snapshots: Vec<(String, u64)>,
+    /// By directory.
+    pub(crate) mounts: Vec<(String, u64)>,
+    pub(crate) kept: Vec<(String, u64)>,
+}
+
+impl Sizes {
+    /// True when nothing was.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.snapshots.is_empty() && self.mounts.is_empty() && self.kept.is_empty()
+    }
 }
 
 impl Inventory {
@@ -168,6 +187,7 @@ impl Tables<'_> {
                     },
                 )?,
                 mounts: self.mount_rows(connection)?,
+                kept: read_all(connection)?,
                 packed: rows(connection, "SELECT diff_id, digest FROM packed", |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?,
@@ -208,19 +228,19 @@ impl Tables<'_> {
         )
     }
 
-    /// Notes what snapshots and cache mounts take, by name.
-    pub(crate) fn put_sizes(
-        &self,
-        snapshots: &[(String, u64)],
-        mounts: &[(String, u64)],
-    ) -> Result<(), DbError> {
+    /// Notes what snapshots, cache mounts and kept file systems take, by name.
+    pub(crate) fn put_sizes(&self, sizes: &Sizes) -> Result<(), DbError> {
         self.run("note sizes", |connection| {
             for (statement, sizes) in [
-                ("UPDATE layer SET disk = ?2 WHERE snapshot = ?1", snapshots),
+                (
+                    "UPDATE layer SET disk = ?2 WHERE snapshot = ?1",
+                    &sizes.snapshots,
+                ),
                 (
                     "UPDATE cache_mount SET disk = ?2 WHERE directory = ?1",
-                    mounts,
+                    &sizes.mounts,
                 ),
+                ("UPDATE kept SET disk = ?2 WHERE name = ?1", &sizes.kept),
             ] {
                 for (name, bytes) in sizes {
                     connection
@@ -232,14 +252,15 @@ impl Tables<'_> {
         })
     }
 
-    /// Bytes of all layers, blobs and cache mounts, as far as they are known.
+    /// Bytes of all layers, blobs, cache mounts and kept file systems, as far as they are known.
     pub(crate) fn known_size(&self) -> Result<u64, DbError> {
         self.run("add up sizes", |connection| {
             connection
                 .prepare_cached(
                     "SELECT ifnull((SELECT sum(disk) FROM layer), 0)
                           + ifnull((SELECT sum((size + 4095) / 4096 * 4096) FROM blob), 0)
-                          + ifnull((SELECT sum(disk) FROM cache_mount), 0)",
+                          + ifnull((SELECT sum(disk) FROM cache_mount), 0)
+                          + ifnull((SELECT sum(disk) FROM kept), 0)",
                 )?
                 .query_row([], |row| row.get::<_, i64>(0))
                 .map(|sum| u64::try_from(sum).unwrap_or(0))

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{Db, DbError, error, history, schema, usage};
+use super::{Db, DbError, error, history, kept, schema, usage};
 use crate::failpoint::reach;
 
 /// One step, from the format before to this one.
@@ -24,6 +24,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         to: 2,
         statements: &[usage::COLUMNS, history::TABLES],
+    },
+    Migration {
+        to: 3,
+        statements: &[kept::TABLE],
     },
 ];
 

@@ -95,15 +95,32 @@ pub(crate) enum Unsynced {
     Layer(String),
     /// `blob`, by digest.
     Blob(String),
+    /// `kept`, by name. Since version 3.
+    Kept(String),
+}
+
+impl Unsynced {
+    fn to_row(&self) -> (i64, &str) {
+        match self {
+            Self::Layer(name) => (0, name),
+            Self::Blob(name) => (1, name),
+            Self::Kept(name) => (2, name),
+        }
+    }
+
+    pub(super) fn of_row(kind: i64, name: String) -> Self {
+        match kind {
+            0 => Self::Layer(name),
+            1 => Self::Blob(name),
+            _ => Self::Kept(name),
+        }
+    }
 }
 
 impl Tables<'_> {
     /// Lists a row as unsynced in this boot.
     pub(crate) fn add_unsynced(&self, boot: &str, item: &Unsynced) -> Result<(), DbError> {
-        let (kind, name) = match item {
-            Unsynced::Layer(name) => (0, name),
-            Unsynced::Blob(name) => (1, name),
-        };
+        let (kind, name) = item.to_row();
         self.run("list unsynced data", |connection| {
             connection
                 .prepare_cached("INSERT INTO unsynced (boot, kind, name) VALUES (?, ?, ?)")?
@@ -147,14 +164,8 @@ impl Tables<'_> {
         self.run("drop unsynced data", |connection| {
             let mut statement = connection
                 .prepare_cached("DELETE FROM unsynced WHERE boot <> ? RETURNING kind, name")?;
-            let rows = statement.query_map([boot], |row| {
-                let name = row.get(1)?;
-                Ok(if row.get::<_, i64>(0)? == 0 {
-                    Unsynced::Layer(name)
-                } else {
-                    Unsynced::Blob(name)
-                })
-            })?;
+            let rows = statement
+                .query_map([boot], |row| Ok(Unsynced::of_row(row.get(0)?, row.get(1)?)))?;
             rows.collect()
         })
     }

@@ -182,13 +182,8 @@ impl Tables<'_> {
     /// What is listed as unsynced in other boots.
     pub(crate) fn lost(&self, boot: &str) -> Result<Vec<Unsynced>, DbError> {
         let rows = self.all("SELECT boot, kind, name FROM unsynced", |row| {
-            let (boot, kind): (String, i64) = (row.get(0)?, row.get(1)?);
-            let name = row.get(2)?;
-            let item = match kind {
-                0 => Unsynced::Layer(name),
-                _ => Unsynced::Blob(name),
-            };
-            Ok((boot, item))
+            let boot: String = row.get(0)?;
+            Ok((boot, Unsynced::of_row(row.get(1)?, row.get(2)?)))
         })?;
         let of_others = rows.into_iter().filter(|(of, _)| of != boot);
         Ok(of_others.map(|(_, item)| item).collect())

@@ -22,13 +22,16 @@ const MOST_THREADS: usize = 8;
 /// Steps that are named for one damaged thing.
 const MOST_STEPS: usize = 4;
 
+/// Tells what is kept from snapshots among [`Check::lost`].
+pub(super) const LOST_KEPT: &str = "kept/";
+
 /// A check that goes on.
 pub(super) struct Check<'a> {
     pub(super) store: &'a Store,
     pub(super) examiner: &'a dyn ExamineSnapshot,
     pub(super) report: FsckReport,
     pub(super) inventory: Inventory,
-    /// Names that a power cut may have taken: the next opening drops them.
+    /// Names that a power cut may have taken: the next opening drops them. Those of kept file systems behind [`LOST_KEPT`].
     pub(super) lost: HashSet<String>,
     /// Snapshots that can't be used.
     pub(super) bad_snapshots: HashSet<String>,
@@ -61,6 +64,7 @@ impl<'a> Check<'a> {
             self.lost = (lost.into_iter())
                 .map(|item| match item {
                     Unsynced::Layer(name) | Unsynced::Blob(name) => name,
+                    Unsynced::Kept(name) => format!("{LOST_KEPT}{name}"),
                 })
                 .collect();
         }
@@ -134,7 +138,7 @@ impl<'a> Check<'a> {
         self.report.damages.push(damage);
     }
 
-    /// Images and steps that need a snapshot.
+    /// Images, steps and kept file systems that need a snapshot.
     pub(super) fn users_of_snapshot(&self, name: &str) -> Vec<Dependant> {
         let images = (self.inventory.images.iter())
             .filter(|image| image.chain.iter().any(|layer| layer == name))
@@ -148,6 +152,9 @@ impl<'a> Check<'a> {
         steps.sort_unstable();
         let steps = steps.into_iter().take(MOST_STEPS);
         users.extend(steps.map(|title| Dependant::Step(title.to_owned())));
+        let kept = (self.inventory.kept.iter())
+            .filter(|row| row.snapshots.iter().any(|layer| layer == name));
+        users.extend(kept.map(|row| Dependant::Kept(row.title.clone())));
         users
     }
 
@@ -167,7 +174,9 @@ impl<'a> Check<'a> {
             .any(|record| record.chain.last().is_some_and(|top| top == name));
         if is_made {
             Healing::Run
-        } else if self.users_of_snapshot(name).is_empty() {
+        } else if (self.users_of_snapshot(name).iter())
+            .all(|user| matches!(user, Dependant::Kept(_)))
+        {
             Healing::Needless
         } else {
             Healing::Build

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::FsckError;
-use super::check::Check;
+use super::check::{Check, LOST_KEPT};
 use super::report::{Leftover, LeftoverKind};
 use crate::cache_mount::mount_lock_name;
 use crate::lock::{is_locked, is_locked_shared};
@@ -28,9 +28,10 @@ impl Check<'_> {
             }
         }
         for name in &self.lost {
-            let path = match name.strip_prefix("sha256:") {
-                Some(digits) => inner.blobs.join(digits),
-                None => inner.snapshots.join(name),
+            let path = match (name.strip_prefix("sha256:"), name.strip_prefix(LOST_KEPT)) {
+                (Some(digits), _) => inner.blobs.join(digits),
+                (None, Some(name)) => inner.kept.join(name),
+                (None, None) => inner.snapshots.join(name),
             };
             found.push((LeftoverKind::Unsynced, path));
         }
@@ -78,13 +79,18 @@ impl Check<'_> {
         Ok(running)
     }
 
-    /// Snapshots, blobs and cache mounts that no row names.
+    /// Snapshots, blobs, cache mounts and kept file systems that no row names.
     pub(super) fn orphans(&self) -> Result<Vec<PathBuf>, FsckError> {
         let inner = &self.store.inner;
-        let (layers, blobs, mounts) = inner.db.read(|tables| {
-            let rows = (tables.raw_layers()?, tables.raw_blobs()?, tables.mounts()?);
-            Ok::<_, FsckError>(rows)
+        let (layers, blobs, mounts, kept) = inner.db.read(|tables| {
+            Ok::<_, FsckError>((
+                tables.raw_layers()?,
+                tables.raw_blobs()?,
+                tables.mounts()?,
+                tables.kept()?,
+            ))
         })?;
+        let kept: HashSet<&str> = kept.iter().map(|row| row.name.as_str()).collect();
         let layers: HashSet<&str> = (layers.iter())
             .map(|layer| layer.snapshot.as_str())
             .collect();
@@ -99,6 +105,7 @@ impl Check<'_> {
             (&inner.snapshots, &layers),
             (&inner.blobs, &blobs),
             (&inner.mounts, &mounts),
+            (&inner.kept, &kept),
         ] {
             let names = names_in(directory)?.into_iter();
             for name in names.filter(|name| !known.contains(name.as_str())) {

@@ -7,6 +7,8 @@ use super::report::{Cure, DamageKind, FsckReport, LeftoverKind, Problem};
 use crate::db::{DbError, Tables};
 use crate::entry::decode_table;
 use crate::failpoint::reach;
+use crate::kept::is_plain_name;
+use crate::layer::is_directory;
 use crate::open::{make_directory, write_version};
 use crate::store::{Store, now};
 use crate::usage::estimate_disk;
@@ -61,13 +63,14 @@ fn cure(store: &Store, cure: &Cure) -> Result<(), FsckError> {
         Cure::DropBlob(digest) => store
             .forget_blob(digest)
             .map_err(|error| FsckError::Blob(Box::new(error))),
+        Cure::DropKept(name) => drop_kept(store, name),
         cure => Ok(store.inner.db.write(|tables| write(tables, cure))?),
     }
 }
 
 fn write(tables: &Tables<'_>, cure: &Cure) -> Result<(), DbError> {
     match cure {
-        Cure::Done | Cure::DropSnapshot(_) | Cure::DropBlob(_) => Ok(()),
+        Cure::Done | Cure::DropSnapshot(_) | Cure::DropBlob(_) | Cure::DropKept(_) => Ok(()),
         Cure::DropLayerRow(name) => tables.remove_layer(name),
         Cure::WriteLayer(layer, table) => {
             let disk = decode_table(table).map_or(0, |table| estimate_disk(&table.entries));
@@ -88,6 +91,21 @@ fn write(tables: &Tables<'_>, cure: &Cure) -> Result<(), DbError> {
         Cure::DropOriginal(diff_id) => tables.remove_original(diff_id),
         Cure::DropMount(directory) => tables.remove_cache_mount(directory),
     }
+}
+
+/// Its row, and its directory if it has one.
+fn drop_kept(store: &Store, name: &str) -> Result<(), FsckError> {
+    let inner = &store.inner;
+    inner.db.write(|tables| tables.remove_kept(name))?;
+    let path = inner.kept.join(name);
+    // A name that was damaged leads nowhere that is ours.
+    if is_plain_name(name) && is_directory(&path) {
+        let lease = store.lease()?;
+        let place = lease.scratch("kept")?.join(name);
+        let moved = inner.remover.move_tree(&path, &place);
+        moved.map_err(|source| FsckError::Repair { path, source })?;
+    }
+    Ok(())
 }
 
 /// Moves them into a lease's directory, which is removed with the lease.

@@ -216,6 +216,8 @@ pub enum Dependant {
     Image(String),
     /// The result of a step, by its title.
     Step(String),
+    /// What was kept of a failed step, by its title.
+    Kept(String),
 }
 
 /// How a thing comes back once a repair has taken the damaged one away.
@@ -247,7 +249,7 @@ pub enum LeftoverKind {
     /// A file or directory that no row names: removed by pruning.
     Orphan,
     /// A row whose files are gone, and no image with a name needs them: a miss, made again when it is needed; or a cache
-    /// mount, which begins empty.
+    /// mount, which begins empty; or what was kept of a failed step, or something that it stands on.
     Gone,
     /// Something that no rbuild put there; it stays.
     Foreign,
@@ -299,6 +301,7 @@ pub(crate) enum Cure {
     DropPacked(RawPacked),
     DropOriginal(String),
     DropMount(String),
+    DropKept(String),
 }
 
 impl FsckReport {

@@ -1,4 +1,4 @@
-//! Rows that name other things: images, names, steps, notes, cache mounts.
+//! Rows that name other things: images, names, steps, notes, cache mounts, what was kept of failed steps.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use oci_spec::image::Digest;
 use serde::Deserialize;
 
 use super::FsckError;
-use super::check::{Check, origin, title};
+use super::check::{Check, LOST_KEPT, origin, title};
 use super::report::{Cure, Damage, DamageKind, Dependant, Healing, Problem};
 use crate::db::{ImageUse, Inventory, MountUse, RawPacked};
 use crate::record::KeyPart;
@@ -65,6 +65,7 @@ impl Check<'_> {
         self.steps(&rows.records, &mut found);
         self.notes(rows.packed, &rows.blobs, &mut found);
         self.cache_mounts();
+        self.kept(&mut found);
         for damage in found {
             self.add(damage);
         }
@@ -223,6 +224,36 @@ impl Check<'_> {
         for directory in gone {
             let path = self.store.inner.mounts.join(&directory);
             self.note_gone(&path, Cure::DropMount(directory));
+        }
+    }
+
+    /// What was kept of failed steps is of no use without its directory, or with one of its layers gone.
+    fn kept(&mut self, found: &mut Vec<Damage>) {
+        let (kept, snapshots) = (&self.store.inner.kept, &self.store.inner.snapshots);
+        let layers: HashSet<&str> = (self.inventory.layers.iter())
+            .map(|layer| layer.snapshot.as_str())
+            .collect();
+        let is_gone = |name: &String| {
+            !layers.contains(name.as_str())
+                || self.bad_snapshots.contains(name.as_str())
+                || !snapshots.join(name).is_dir()
+        };
+        let mut gone = Vec::new();
+        for row in &self.inventory.kept {
+            let cure = Cure::DropKept(row.name.clone());
+            if self.lost.contains(&format!("{LOST_KEPT}{}", row.name)) {
+                continue; // told as not synced
+            }
+            if !row.has_plain_name() || row.snapshot_ids().is_none() {
+                let problem = Problem::Row { what: "a name" };
+                let name = format!("failed step {}", row.title);
+                found.push(self.row(DamageKind::Note, &name, problem, Healing::Needless, cure));
+            } else if !kept.join(&row.name).is_dir() || row.snapshots.iter().any(is_gone) {
+                gone.push((kept.join(&row.name), cure));
+            }
+        }
+        for (path, cure) in gone {
+            self.note_gone(&path, cure);
         }
     }
 

@@ -1,12 +1,13 @@
 //! What goes: a pure decision over what the store holds, who needs it, and the limits.
 //!
-//! Everything is a *unit* that stands on at most one other: the chains of records and images are a forest, one unit for
+//! Kept file systems are decided on first, see [`kept`]. Everything else is a *unit* that stands on at most one other: the chains of records and images are a forest, one unit for
 //! each distinct beginning of a chain; an image stands on the last layer of its chain; cache mounts, blobs and stat
 //! caches stand alone. A unit is *needed* when it is in use, tagged, or not asked for, or when something needed stands on
 //! it. Of the rest the least regretted goes first: what it would cost to have it again (in seconds, as measured for
 //! steps, as guessed for what is fetched), less the longer it was not used, a byte that it frees.
 
 mod choose;
+mod kept;
 mod limit;
 
 use std::collections::{HashMap, HashSet};
@@ -56,6 +57,7 @@ pub(super) struct Plan {
     pub(super) blobs: Vec<String>,
     pub(super) mounts: Vec<String>,
     pub(super) stat_caches: Vec<String>,
+    pub(super) kept: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,22 @@ struct Unit {
 
 /// Decides what goes.
 pub(super) fn plan(facts: &Facts<'_>, options: &PruneOptions) -> Plan {
+    let kept = kept::choose(facts, options);
+    let mut holds = facts.holds.clone();
+    holds.snapshots.extend(kept.needed);
+    let rest = Facts {
+        holds: &holds,
+        total: facts.total.saturating_sub(kept.freed),
+        free: facts.free.saturating_add(kept.freed),
+        ..*facts
+    };
+    let mut plan = plan_rest(&rest, options);
+    plan.items.splice(0..0, kept.items);
+    plan.kept = kept.names;
+    plan
+}
+
+fn plan_rest(facts: &Facts<'_>, options: &PruneOptions) -> Plan {
     let mut planner = Planner::new(facts, options);
     planner.add_chains();
     planner.add_images();

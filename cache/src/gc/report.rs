@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::{GcError, Holds, Kind, PruneOptions, STAT_CACHE_TITLE};
-use crate::db::Inventory;
+use crate::db::{self, Inventory};
+use crate::kept::KEPT;
 use crate::remove::Counted;
 use crate::step_log::LOGS;
 use crate::store::{DATABASE, Store, now};
@@ -17,7 +18,7 @@ use crate::store::{DATABASE, Store, now};
 pub struct DiskUse {
     /// By kind, in the order of [`Kind::ALL`].
     pub kinds: Vec<KindUse>,
-    /// One by one: images, steps, cache mounts, blobs, stat caches.
+    /// One by one: images, steps, cache mounts, failed steps, blobs, stat caches.
     pub items: Vec<ItemUse>,
     /// Bytes of everything.
     pub total: u64,
@@ -41,7 +42,7 @@ pub struct KindUse {
 pub struct ItemUse {
     /// What it is.
     pub kind: Kind,
-    /// A digest, a snapshot's or a cache mount's directory.
+    /// A digest, or the directory of a snapshot, a cache mount or a failed step.
     pub id: String,
     /// What people call it.
     pub title: String,
@@ -102,6 +103,7 @@ impl Store {
             "work",
             "logs",
             "locks",
+            KEPT,
         ] {
             shells.push(directory.into());
         }
@@ -149,10 +151,20 @@ impl Store {
             .filter(|(mount, bytes)| mount.disk != Some(*bytes))
             .map(|(mount, bytes)| (mount.directory.clone(), bytes))
             .collect();
-        if snapshots.is_empty() && mounts.is_empty() {
+        let kept: Vec<(String, u64)> = (inventory.kept.iter())
+            .map(|row| (row, sizes.of(KEPT, &row.name)))
+            .filter(|(row, bytes)| row.disk != Some(*bytes))
+            .map(|(row, bytes)| (row.name.clone(), bytes))
+            .collect();
+        let measured = db::Sizes {
+            snapshots,
+            mounts,
+            kept,
+        };
+        if measured.is_empty() {
             return Ok(());
         }
-        let noted = (self.inner.db).write(|tables| tables.put_sizes(&snapshots, &mounts));
+        let noted = (self.inner.db).write(|tables| tables.put_sizes(&measured));
         match noted {
             Err(error) if !error.is_full() => Err(error.into()),
             _ => Ok(()),
@@ -229,6 +241,18 @@ fn items(
             used: mount.used,
             is_in_use: holds.mounts.contains(&mount.directory),
             is_reclaimable: goes.contains(&(Kind::CacheMount, mount.directory.as_str())),
+        });
+    }
+    for row in &inventory.kept {
+        items.push(ItemUse {
+            kind: Kind::Kept,
+            id: row.name.clone(),
+            title: row.title.clone(),
+            bytes: sizes.of(KEPT, &row.name),
+            shared: 0,
+            used: row.created,
+            is_in_use: holds.kept.contains(&row.name),
+            is_reclaimable: goes.contains(&(Kind::Kept, row.name.as_str())),
         });
     }
     let of_images: HashSet<&str> = (inventory.images.iter())
@@ -345,6 +369,7 @@ fn kinds(
             reclaimable: reclaimable(&in_steps),
         },
         flat(Kind::CacheMount),
+        flat(Kind::Kept),
         flat(Kind::Blob),
         flat(Kind::StatCache),
         plain(Kind::History, &below(LOGS)),

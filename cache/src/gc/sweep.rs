@@ -9,7 +9,7 @@ use super::grave::Grave;
 use super::plan::{Facts, Plan, plan};
 use super::{GcError, Holds, PruneOptions, Pruned};
 use crate::cache_mount::mount_lock_name;
-use crate::db::{Inventory, Tables};
+use crate::db::{Inventory, Sizes, Tables};
 use crate::failpoint::reach;
 use crate::lease::read_holds;
 use crate::lock::{LockFile, StandingLock};
@@ -168,6 +168,9 @@ fn delete_rows(tables: &Tables<'_>, plan: &Plan, inventory: &Inventory) -> Resul
     for mount in &plan.mounts {
         tables.remove_cache_mount(mount)?;
     }
+    for name in &plan.kept {
+        tables.remove_kept(name)?;
+    }
     Ok(())
 }
 
@@ -248,7 +251,7 @@ impl StoreInner {
             .sum()
     }
 
-    /// Measures layers of unknown size, and all cache mounts, whose sizes change.
+    /// Measures layers and kept file systems of unknown size, and all cache mounts, whose sizes change.
     pub(crate) fn measure_unknown(&self) -> Result<(), GcError> {
         let inventory = self.db.read(|tables| tables.inventory())?;
         let snapshots: Vec<String> = (inventory.layers.iter())
@@ -258,19 +261,26 @@ impl StoreInner {
         let mounts: Vec<String> = (inventory.mounts.iter())
             .map(|mount| mount.directory.clone())
             .collect();
+        let kept: Vec<String> = (inventory.kept.iter())
+            .filter(|row| row.disk.is_none())
+            .map(|row| row.name.clone())
+            .collect();
         let snapshots = self.measure(&self.snapshots, snapshots)?;
+        let kept = self.measure(&self.kept, kept)?;
         let mut mounts = self.measure(&self.mounts, mounts)?;
         let known: HashMap<&String, Option<u64>> = (inventory.mounts.iter())
             .map(|mount| (&mount.directory, mount.disk))
             .collect();
         mounts.retain(|(name, bytes)| known.get(name) != Some(&Some(*bytes)));
-        if snapshots.is_empty() && mounts.is_empty() {
+        let sizes = Sizes {
+            snapshots,
+            mounts,
+            kept,
+        };
+        if sizes.is_empty() {
             return Ok(());
         }
-        match self
-            .db
-            .write(|tables| tables.put_sizes(&snapshots, &mounts))
-        {
+        match self.db.write(|tables| tables.put_sizes(&sizes)) {
             // What is pruned for may be just this room.
             Err(error) if !error.is_full() => Err(error.into()),
             _ => Ok(()),
@@ -330,14 +340,22 @@ impl StoreInner {
             .map(|blob| &blob.digest)
             .filter(|digest| !blobs.contains(digest.trim_start_matches("sha256:")));
         plan.blobs.extend(gone.cloned());
+        let kept = names_in(&self.kept)?;
+        let gone = (inventory.kept.iter())
+            .map(|row| &row.name)
+            .filter(|name| !kept.contains(*name));
+        plan.kept.extend(gone.cloned());
         Ok(())
     }
 
     /// Takes out of view what goes, and what no row names.
     fn move_away(&self, plan: &Plan, inventory: &Inventory, grave: &Grave) -> Result<(), GcError> {
         let (snapshots, mounts) = (&self.snapshots, &self.mounts);
+        let named = (inventory.kept.iter())
+            .filter(|row| plan.kept.contains(&row.name) && row.has_plain_name());
         let trees = (plan.snapshots.iter().map(|name| snapshots.join(name)))
-            .chain(plan.mounts.iter().map(|name| mounts.join(name)));
+            .chain(plan.mounts.iter().map(|name| mounts.join(name)))
+            .chain(named.map(|row| self.kept.join(&row.name)));
         for path in trees {
             grave.take_tree(&path)?;
         }
@@ -366,6 +384,14 @@ impl StoreInner {
         for name in names_in(&self.blobs)? {
             if !blobs.contains(name.as_str()) {
                 grave.take_file(&self.blobs.join(name))?;
+            }
+        }
+        let kept: HashSet<&str> = (inventory.kept.iter())
+            .map(|row| row.name.as_str())
+            .collect();
+        for name in names_in(&self.kept)? {
+            if !kept.contains(name.as_str()) {
+                grave.take_tree(&self.kept.join(name))?;
             }
         }
         let mounts: HashSet<&str> = (inventory.mounts.iter())

@@ -1,8 +1,8 @@
 //! How much of the past is kept, and the removal of the rest.
 //!
 //! What no kept build refers to is removed with the builds that did: step logs, and file lists but those of the
-//! newest builds of each line. A list may be removed in the moment between its writing and its build's note of it;
-//! then an explanation names no files. Rows go before files: a kill in between leaves files that the next removal takes.
+//! newest builds of each line. So does what was kept of their failed steps. A list may be removed in the moment between
+//! its writing and its build's note of it; then an explanation names no files. Rows go before files: a kill in between leaves files that the next removal takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -168,6 +168,7 @@ impl Store {
             }
             Ok::<_, DbError>(())
         })?;
+        self.drop_kept_of(dropped).map_err(Box::new)?;
         for name in &orphans {
             let path = self.step_log_path(name);
             match std::fs::remove_file(&path) {

@@ -43,6 +43,7 @@ pub(crate) fn read_holds(work: &Path) -> std::io::Result<Holds> {
             match line.split_once(' ') {
                 Some(("snapshot", name)) => drop(holds.snapshots.insert(name.to_owned())),
                 Some(("blob", digest)) => drop(holds.blobs.insert(digest.to_owned())),
+                Some(("kept", name)) => drop(holds.kept.insert(name.to_owned())),
                 // Half a line of a full disk, or a kind that a later rbuild holds: nothing that is removed here.
                 _ => {}
             }

@@ -346,7 +346,6 @@ fn what_cannot_be_had_is_refused_with_its_flag() {
         "--sbom true",
         "--security-opt seccomp=x",
         "--policy filename=x",
-        "--on-failure shell",
         "--disable-content-trust=false",
     ];
     for words in refused {

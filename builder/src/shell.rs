@@ -348,6 +348,22 @@ fn note_of(
     Ok((note, below.map(|parent| parent + 1)))
 }
 
+impl Asked<'_> {
+    /// The value of a variable that is not kept, where it is given; that it is not is told.
+    fn value_of(&self, name: &str) -> Option<String> {
+        let given = self.options.environment.iter().find(|(own, _)| own == name);
+        let value = given
+            .map(|(_, value)| value)
+            .or_else(|| self.options.values.get(name));
+        if value.is_none() {
+            (self.tell)(format!(
+                "the variable `{name}` is not set: its value is not kept; give it with `-e {name}=…`"
+            ));
+        }
+        value.cloned()
+    }
+}
+
 /// The shell of a step in shell form.
 fn shell_of(argv: &[Vec<u8>]) -> Option<Vec<u8>> {
     let program = argv.first()?;

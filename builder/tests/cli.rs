@@ -33,6 +33,7 @@ fn help_is_short() {
       build       Build an image (the default verb)
       check       Look for mistakes in a Dockerfile, and mend those that are mechanical
       run         Run a command in an image
+      shell       Open a shell in what a step left, one that failed above all
       images      List the images of the store [alias: ls]
       inspect     Print what the store knows of an image, its config or its manifest
       history     Print how an image was made, newest line first
@@ -185,6 +186,8 @@ fn help_of_a_build() {
           --resource <NAME=VALUE,…>    Limits as a list: memory=512m,cpus=1.5,pids-limit=100
           --allow <ENTITLEMENT>        Permit more than the default sandbox: network.host,
                                        security.insecure
+          --on-failure <MODE>          A failed step's files: keep (for `rbuild shell`), shell (at
+                                       once), discard; auto keeps them on a terminal
       -j, --jobs <N>                   Steps that may run at once [default: number of CPUs]
           --isolation <MODE>           How commands are isolated: auto (the strongest to be had),
                                        namespaces or userns [env: RBUILD_ISOLATION]

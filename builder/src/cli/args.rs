@@ -312,9 +312,8 @@ pub(crate) struct SandboxArgs {
     /// Permit more than the default sandbox: network.host, security.insecure
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// What becomes of a failed step's file system: keep it for `rbuild shell`, open a shell in it, or discard it;
-    /// auto keeps it on a terminal
-    #[arg(long, value_name = "auto|keep|shell|discard")]
+    /// A failed step's files: keep (for `rbuild shell`), shell (at once), discard; auto keeps them on a terminal
+    #[arg(long, value_name = "MODE")]
     pub(crate) on_failure: Option<String>,
     /// Steps that may run at once [default: number of CPUs]
     #[arg(short, long, value_name = "N")]

@@ -48,11 +48,8 @@ pub(super) fn reopen(
         scratch: lease.scratch("shell").map_err(store_failed)?,
     };
     for name in &description.left_out {
-        match asked.options.values.get(name) {
-            Some(value) => set(&mut job.environment, name, value.as_bytes()),
-            None => (asked.tell)(format!(
-                "the variable `{name}` is not set: its value is not kept; give it with `-e {name}=…`"
-            )),
+        if let Some(value) = asked.value_of(name) {
+            set(&mut job.environment, name, value.as_bytes());
         }
     }
     let mut opener = Opener {

@@ -126,11 +126,8 @@ fn environment(asked: &Asked<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
             continue;
         };
         let known = Some(part.value.clone()).filter(|value| !parts::is_incomplete(value));
-        match known.or_else(|| asked.options.values.get(name).cloned()) {
-            Some(value) => environment.push((name.as_bytes().to_vec(), value.into_bytes())),
-            None => (asked.tell)(format!(
-                "the variable `{name}` is not set: its value is not kept; give it with `-e {name}=…`"
-            )),
+        if let Some(value) = known.or_else(|| asked.value_of(name)) {
+            environment.push((name.as_bytes().to_vec(), value.into_bytes()));
         }
     }
     if !environment.iter().any(|(name, _)| name == b"PATH") {

@@ -102,7 +102,7 @@ fn what_a_failed_step_left_is_seen_as_its_command_had_it() {
     };
     let look = "pwd; id -u; id -g; echo $GREETING, $LEVEL; ls; cat made; ls /data /source; cat /source/a /one-file \
                 /read-only/a /other/file /other/new /cache/file; ls /scratch; test -w /source/a && echo writable; \
-                test ! -w /read-only/a && echo not";
+                echo x 2> /dev/null > /read-only/a || echo not";
     let seen = open(&[], look);
     assert_eq!(
         seen.out,

@@ -216,7 +216,7 @@ const COPY: &[Row] = &[
 ];
 
 const RUN: &[Row] = &[
-    row("The command failed", "FROM base\nRUN echo compiling; echo main.c:1: error >&2; exit 2\n", BUILD).more("The last lines of the output stand above the error; `rbuild logs` has all of them."),
+    row("The command failed", "FROM base\nRUN (echo compiling; echo main.c:1: error) >&2; exit 2\n", BUILD).more("The last lines of the output stand above the error; `rbuild logs` has all of them."),
     row("The command is not in the image", "FROM base\nRUN curl -fsSL https://example.com\n", BUILD),
     row("A script that is not there", "FROM base\nWORKDIR /app\nRUN ./install.sh\n", BUILD),
     row("A script with Windows line ends", "FROM base\nCOPY --chmod=755 install.sh /app/\nRUN /app/install.sh\n", BUILD).with(&[("install.sh", "#!/bin/sh\r\necho installed\r\n")]),

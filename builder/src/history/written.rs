@@ -25,7 +25,10 @@ pub(super) fn summary_of(options: &BuildOptions, dockerfile: &str) -> BuildSumma
         dockerfile: dockerfile.to_owned(),
         target: options.target.clone(),
         platforms,
-        names: options.tags.clone(),
+        // As they will be when the image has them.
+        names: (options.tags.iter())
+            .map(|tag| crate::images::full_name(tag).unwrap_or_else(|_| tag.clone()))
+            .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..BuildSummary::default()
     }

@@ -151,7 +151,7 @@ fn network(failed: &Failed<'_>) -> String {
 }
 
 fn certificates() -> String {
-    "the server's certificate is not trusted in the image: install `ca-certificates` first; where a proxy opens TLS, its authority has to be trusted by the image too".to_owned()
+    "the server's certificate is not trusted in the image: install `ca-certificates` first; where a proxy opens TLS, `--ca-cert FILE` has RUN steps trust its authority, and leaves nothing of it in the image".to_owned()
 }
 
 fn package_lists(failed: &Failed<'_>) -> Option<String> {

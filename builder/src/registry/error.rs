@@ -42,7 +42,18 @@ impl std::fmt::Display for NetworkError {
         ];
         let all: Vec<String> = self.texts().collect();
         let is_telling = |text: &&String| !WRAPPINGS.iter().any(|words| text.starts_with(words));
-        let mut telling: Vec<&str> = all.iter().filter(is_telling).map(String::as_str).collect();
+        let mut telling: Vec<&str> = all
+            .iter()
+            .filter(is_telling)
+            .map(|text| {
+                // The resolver prints its own structures.
+                if text.contains("no records found for Query") {
+                    "no address was found for the name"
+                } else {
+                    text
+                }
+            })
+            .collect();
         telling.dedup();
         if telling.is_empty() {
             telling.extend(all.last().map(String::as_str));

@@ -9,6 +9,7 @@ use rbuild::{BuildOutcome, LargestLayer};
 use super::ansi::clean_line;
 use super::fit::fit;
 use super::plain::label;
+use super::table::instruction;
 use super::terminal::{Style, Terminal};
 use super::units;
 
@@ -155,9 +156,7 @@ pub(crate) fn render(
 
 /// `210.0 MB, the largest: COPY . /src; /srv/model.bin is 200.0 MB of it`
 fn largest_layer(largest: &LargestLayer) -> String {
-    let made_by = largest.created_by.lines().next().unwrap_or("");
-    let made_by = clean_line(made_by.as_bytes(), false);
-    let made_by = made_by.trim_end_matches(" # buildkit");
+    let made_by = clean_line(instruction(&largest.created_by).as_bytes(), false);
     let mut words = format!("{}, the largest: {made_by}", units::bytes(largest.size));
     if let Some((path, size)) = &largest.file {
         let path = clean_line(path, false);

@@ -149,7 +149,9 @@ fn shorten_id(id: &str, is_full: bool) -> String {
 
 /// An instruction of an image's history without what every builder adds to it: build args, shell, mark.
 pub(super) fn instruction(created_by: &str) -> String {
-    let line = created_by.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Of a heredoc that is where it begins.
+    let line = created_by.lines().next().unwrap_or("");
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.strip_suffix(" # buildkit").unwrap_or(&line);
     let shell = "/bin/sh -c ";
     match line

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oci_spec::image::Digest;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use super::RegistryError;
@@ -52,10 +52,18 @@ pub(super) async fn check_status(response: Response, url: &str) -> Result<Respon
     })
 }
 
-/// `Retry-After` in seconds. The other form, a date, needs the server's clock to be right; the back-off serves instead.
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date. A date is read by the clock that it was written by, the answer's `Date`; without
+/// one the back-off serves instead.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = header(headers, RETRY_AFTER.as_str())?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = httpdate::parse_http_date(text).ok()?;
+    let now = httpdate::parse_http_date(header(headers, DATE.as_str())?.trim()).ok()?;
+    // One that has passed asks for no pause.
+    Some(then.duration_since(now).unwrap_or_default())
 }
 
 /// Reads a body that must not be longer than `limit`.
@@ -145,4 +153,37 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
         .get(name)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn pauses_are_seconds_or_dates() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        for (text, date, expected) in [
+            ("120", None, Some(120)),
+            (" 0 ", None, Some(0)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", date, Some(30)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", date, Some(0)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", None, None),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some("noon"), None),
+            ("-1", date, None),
+            ("soon", date, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            assert_eq!(
+                retry_after(&headers),
+                expected.map(Duration::from_secs),
+                "{text}"
+            );
+        }
+    }
 }

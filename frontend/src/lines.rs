@@ -9,8 +9,12 @@
 //! A [`LogicalLine`] remembers where each of its parts came from, so that any range of the joined text can be shown
 //! in the file. Heredoc bodies are read from the same [`LineReader`] by [`crate::ast`]. Directives are not looked at.
 
+mod fragment;
+
 use std::borrow::Cow;
 use std::ops::Range;
+
+pub(crate) use fragment::Fragment;
 
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::source::{Lines, Source, Span};
@@ -307,11 +311,7 @@ impl<'a> LogicalLine<'a> {
 
     /// The whole text as a fragment.
     pub(crate) fn fragment(&self) -> Fragment<'_> {
-        Fragment {
-            line: self,
-            start: 0,
-            text: &self.text,
-        }
+        Fragment::of(self)
     }
 }
 
@@ -336,94 +336,6 @@ fn strip_continuation(text: &str, escape: char) -> (&str, bool) {
         }
         _ => (text, false),
     }
-}
-
-/// A part of a logical line that knows where it came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fragment<'a> {
-    line: &'a LogicalLine<'a>,
-    /// Where it begins in the line's text.
-    start: usize,
-    text: &'a str,
-}
-
-impl<'a> Fragment<'a> {
-    pub(crate) fn text(&self) -> &'a str {
-        self.text
-    }
-
-    /// Its place in the file.
-    pub(crate) fn span(&self) -> Span {
-        self.line.span_of(self.start..self.start + self.text.len())
-    }
-
-    /// The lines of the whole logical line.
-    pub(crate) fn lines(&self) -> Lines {
-        self.line.lines
-    }
-
-    /// A range of it, counted from its own start.
-    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
-        Self {
-            line: self.line,
-            start: self.start + range.start,
-            text: &self.text[range],
-        }
-    }
-
-    /// All from an offset on.
-    pub(crate) fn from(&self, offset: usize) -> Self {
-        Self {
-            line: self.line,
-            start: self.start + offset,
-            text: &self.text[offset..],
-        }
-    }
-
-    /// Without white space at both ends.
-    pub(crate) fn trim(&self) -> Self {
-        let text = self.text();
-        // Nothing to remove from most.
-        if let [b'!'..=b'~', .., b'!'..=b'~'] = text.as_bytes() {
-            return *self;
-        }
-        let behind = trim_start(text);
-        let start = text.len() - behind.len();
-        self.slice(start..start + trim_end(behind).len())
-    }
-
-    /// Cuts once at the first run of blanks; none without one.
-    pub(crate) fn split_once_at_blanks(&self) -> Option<(Self, Self)> {
-        let bytes = self.text().as_bytes();
-        let blank = bytes.iter().position(|byte| is_blank(*byte))?;
-        let rest = &bytes[blank..];
-        let blanks = rest.iter().position(|byte| !is_blank(*byte));
-        let behind = blank + blanks.unwrap_or(rest.len());
-        Some((self.slice(0..blank), self.from(behind)))
-    }
-
-    /// Cuts at each run of blanks. Not empty, as long as the fragment is not.
-    pub(crate) fn split_at_blanks(&self) -> impl Iterator<Item = Self> {
-        let bytes = self.text().as_bytes();
-        let mut start = Some(0);
-        std::iter::from_fn(move || {
-            let from = start?;
-            let behind = &bytes[from..];
-            let Some(length) = behind.iter().position(|byte| is_blank(*byte)) else {
-                start = None;
-                return Some(self.from(from));
-            };
-            let mut blanks = behind[length..].iter();
-            let blanks = blanks.position(|byte| !is_blank(*byte));
-            start = Some(blanks.map_or(bytes.len(), |blanks| from + length + blanks));
-            Some(self.slice(from..from + length))
-        })
-    }
-}
-
-/// The characters that separate words for the grammar; narrower than Unicode white space.
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b'\t' | b'\x0b' | b'\x0c' | b'\r' | b' ')
 }
 
 #[cfg(test)]

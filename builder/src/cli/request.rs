@@ -1,33 +1,30 @@
 //! From what was typed to what is meant: the only place where flags become [`BuildOptions`]. Pure: the environment
 //! is handed in, no file is opened.
 
+mod lent;
+mod outputs;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use rbuild::export::Annotations;
-use rbuild::options::{
-    BuildOptions, ContextSource, DockerfileSource, Entitlement, LocalEngine, Output, OutputKind,
-    PullPolicy, SecretSource,
-};
+use rbuild::options::{BuildOptions, ContextSource, DockerfileSource, Entitlement, PullPolicy};
 use rbuild::registry::{RegistryFlags, RegistrySettings, Secret};
 use rbuild_frontend::git_reference::GitReference;
 use rbuild_frontend::graph::Network;
-use rbuild_frontend::reference::Reference;
 
+use self::lent::offer_agent;
+pub(super) use self::lent::{secret, ssh};
+use self::outputs::{load, output, push};
 use super::args::{
-    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, GraphArgs, InputArgs, OutputArgs, RegistryArgs,
-    SandboxArgs,
+    BuildArgs, CacheArgs, CheckArgs, DisplayArgs, GraphArgs, InputArgs, RegistryArgs, SandboxArgs,
 };
 use super::cache::{parse_source, parse_target};
 use super::call::Call;
 use super::error::UsageError;
-use super::output::parse_output;
 use super::shelling::OnFailure;
 use super::typed::parse_switch;
-use super::values::{
-    pairs, parse_host, parse_image_budget, parse_platform, parse_size, parse_ulimit,
-};
+use super::values::{parse_host, parse_platform, parse_size, parse_ulimit};
 
 /// The environment variables of the process.
 pub(crate) type Variables = BTreeMap<String, String>;
@@ -155,23 +152,6 @@ fn is_http(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// Git over ssh gets the user's agent without being told, as with the reference's clients.
-fn offer_agent(options: &mut BuildOptions, variables: &Variables) {
-    let ContextSource::Url(text) = &options.context else {
-        return;
-    };
-    let is_ssh = matches!(GitReference::parse(text), Ok(Some(git))
-        if !git.is_ambiguous && (git.remote.starts_with("ssh://") || !git.remote.contains("://")));
-    let agent = variables
-        .get("SSH_AUTH_SOCK")
-        .filter(|socket| !socket.is_empty());
-    if let Some(socket) = agent.filter(|_| is_ssh && options.ssh.is_empty()) {
-        options
-            .ssh
-            .insert("default".to_owned(), PathBuf::from(socket));
-    }
-}
-
 fn input(
     args: &InputArgs,
     variables: &Variables,
@@ -229,171 +209,6 @@ fn input(
     Ok(())
 }
 
-/// `id=…,src=…|env=…`. With an id only, a variable of that name is taken before a file of that name, as the
-/// reference does. Values are never looked at here.
-pub(super) fn secret(
-    text: &str,
-    variables: &Variables,
-) -> Result<(String, SecretSource), UsageError> {
-    const FLAG: &str = "--secret";
-    let wrong = |reason: String| {
-        UsageError::value(FLAG, text, reason)
-            .with_help("for example `id=token,src=token.txt` or `id=token,env=TOKEN`")
-    };
-    let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
-    for (key, value) in pairs(FLAG, text)? {
-        match key.as_str() {
-            "id" => id = Some(value),
-            "src" | "source" => file = Some(value),
-            "env" => variable = Some(value),
-            "type" if value == "file" || value == "env" => kind = Some(value),
-            "type" => return Err(wrong(format!("`{value}` is not a type of secret"))),
-            other => return Err(wrong(format!("`{other}` is not an option"))),
-        }
-    }
-    let id = id
-        .filter(|id| !id.is_empty())
-        .ok_or_else(|| wrong("`id` is missing".to_owned()))?;
-    if kind.as_deref() == Some("env") && variable.is_none() {
-        variable = file.take();
-    }
-    let source = match (file, variable) {
-        (Some(_), Some(_)) => return Err(wrong("`src` and `env` exclude each other".to_owned())),
-        (Some(path), None) => SecretSource::File(path.into()),
-        (None, Some(name)) => SecretSource::Environment(name),
-        (None, None)
-            if kind.as_deref() == Some("env")
-                || (kind.is_none() && variables.contains_key(&id)) =>
-        {
-            SecretSource::Environment(id.clone())
-        }
-        (None, None) => SecretSource::File(PathBuf::from(&id)),
-    };
-    Ok((id, source))
-}
-
-pub(super) fn ssh(text: &str, variables: &Variables) -> Result<(String, PathBuf), UsageError> {
-    const FLAG: &str = "--ssh";
-    let (id, path) = text
-        .split_once('=')
-        .map_or((text, None), |(id, path)| (id, Some(path)));
-    if id.is_empty() {
-        return Err(UsageError::value(FLAG, text, "the id is empty"));
-    }
-    match path {
-        Some(path) if path.contains(',') => {
-            Err(
-                UsageError::value(FLAG, text, "only one key can be given for an id")
-                    .with_help("add the keys to an agent with ssh-add and pass its socket"),
-            )
-        }
-        Some(path) if !path.is_empty() => Ok((id.to_owned(), PathBuf::from(path))),
-        _ => match variables
-            .get("SSH_AUTH_SOCK")
-            .filter(|socket| !socket.is_empty())
-        {
-            Some(socket) => Ok((id.to_owned(), PathBuf::from(socket))),
-            None => {
-                Err(
-                    UsageError::value(FLAG, text, "there is no agent: SSH_AUTH_SOCK is not set")
-                        .with_help("start one: `eval $(ssh-agent)`, then ssh-add"),
-                )
-            }
-        },
-    }
-}
-
-fn output(args: &OutputArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
-    for name in &args.tag {
-        options.tags.push(image_name("--tag", name)?);
-    }
-    for text in &args.output {
-        let Some(output) = parse_output(text)? else {
-            options.is_cache_only = true;
-            continue;
-        };
-        for name in &output.names {
-            image_name("--output", name)?;
-        }
-        options.outputs.push(output);
-    }
-    for text in &args.label {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        if key.is_empty() {
-            return Err(UsageError::value("--label", text, "the key is empty"));
-        }
-        options.labels.push((key.to_owned(), value.to_owned()));
-    }
-    for text in &args.annotation {
-        options.annotations.push(annotation(text)?);
-    }
-    if let Some(text) = &args.budget {
-        options.budget = parse_image_budget(text)?;
-    }
-    Ok(())
-}
-
-/// `--load` is one more output.
-fn load(args: &BuildArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
-    let Some(text) = &args.output.load else {
-        return Ok(());
-    };
-    let engine = match text.as_str() {
-        "podman" => Some(LocalEngine::Podman),
-        "docker" => Some(LocalEngine::Docker),
-        "containerd" | "ctr" => Some(LocalEngine::Containerd),
-        text => match parse_switch(text) {
-            Some(true) => None,
-            Some(false) => return Ok(()),
-            None => {
-                return Err(UsageError::value(
-                    "--load",
-                    text,
-                    "it is one of podman, docker, containerd",
-                ));
-            }
-        },
-    };
-    options.outputs.push(Output {
-        engine,
-        ..Output::of_kind(OutputKind::Engine)
-    });
-    Ok(())
-}
-
-/// `--push` pushes what the outputs keep in the store, or else the image under its own names.
-fn push(args: &BuildArgs, options: &mut BuildOptions) -> Result<(), UsageError> {
-    if args.output.push {
-        let mut is_said = false;
-        for output in &mut options.outputs {
-            if output.kind == OutputKind::Image {
-                output.pushes = true;
-                is_said = true;
-            }
-        }
-        if !is_said {
-            options.outputs.push(Output {
-                pushes: true,
-                ..Output::of_kind(OutputKind::Image)
-            });
-        }
-    }
-    let pushes_nothing =
-        |output: &Output| output.pushes && output.names.is_empty() && options.tags.is_empty();
-    if options.outputs.iter().any(pushes_nothing) {
-        return Err(UsageError::Missing {
-            flag: if args.output.push {
-                "--push"
-            } else {
-                "--output"
-            },
-            reason: "there is nowhere to push to: the image has no name",
-            help: "give it one with `-t REGISTRY/NAME`, or in the output with `name=`",
-        });
-    }
-    Ok(())
-}
-
 /// The registry flags above the machine's files.
 pub(crate) fn registries(
     args: &RegistryArgs,
@@ -425,40 +240,6 @@ pub(crate) fn registries(
         authorities: args.authorities()?,
     };
     Ok(RegistrySettings::of_machine(variables, flags))
-}
-
-fn image_name(flag: &'static str, name: &str) -> Result<String, UsageError> {
-    match Reference::parse(name) {
-        Ok(reference) if reference.digest.is_none() => Ok(name.to_owned()),
-        Ok(_) => Err(UsageError::value(
-            flag,
-            name,
-            "a name that is given can't have a digest",
-        )),
-        Err(_) => {
-            let error = UsageError::value(flag, name, "it is not an image name");
-            let lower = name.to_lowercase();
-            Err(if Reference::parse(&lower).is_ok() {
-                error.with_help(format!("names are in lower case: `{lower}`"))
-            } else {
-                error.with_help(
-                    "for example `app`, `app:1.2` or `registry.example.com/team/app:1.2`",
-                )
-            })
-        }
-    }
-}
-
-/// `[TYPE[,TYPE][PLATFORM]:]KEY=VALUE`
-fn annotation(text: &str) -> Result<(String, String), UsageError> {
-    const FLAG: &str = "--annotation";
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| UsageError::value(FLAG, text, "it is not KEY=VALUE"))?;
-    let given = (key.to_owned(), value.to_owned());
-    Annotations::parse([&given])
-        .map_err(|error| UsageError::value(FLAG, text, error.to_string()))?;
-    Ok(given)
 }
 
 fn cache(args: &CacheArgs, options: &mut BuildOptions) -> Result<(), UsageError> {

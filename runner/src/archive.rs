@@ -20,7 +20,7 @@ use crate::metadata::{self, FileKind, Time};
 use crate::node::{self, Attributes, Node};
 use crate::root::{self, FileError, Last, Located, errno};
 use crate::tar_reader::{Member, MemberKind, Piece, TarError, TarReader};
-use crate::xattr::{self, Xattr};
+use crate::xattr::Xattr;
 
 const BUFFER: usize = 256 * 1024;
 
@@ -191,13 +191,12 @@ impl Extraction<'_> {
     ) -> Result<(), CopyError> {
         let shown = member.path.as_slice();
         let (uid, gid) = self.owner.unwrap_or((member.uid, member.gid));
-        // Docker sets all that the machine lets it set; `trusted.` and labels are no user's to give.
-        let is_wanted = |name: &[u8]| name == b"security.capability" || name.starts_with(b"user.");
+        // As the reference: nothing else gets into its layers, whatever the archive says.
         let xattrs: Vec<Xattr> = member
             .xattrs
             .iter()
-            .filter(|(name, _)| is_wanted(name))
-            .map(|(name, value)| (xattr::escape(name), value.clone()))
+            .filter(|(name, _)| name == b"security.capability")
+            .cloned()
             .collect();
         let attributes = Attributes {
             mode: member.mode,

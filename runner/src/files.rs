@@ -51,13 +51,22 @@ fn open_source(source: &SourceRoot, api: MountApi) -> Result<OwnedFd, JobError> 
                     .at(path.as_os_str().as_encoded_bytes())
             })
         }
-        SourceRoot::Chain { lowers, scratch } => readable(&overlay::mount_read_only(
-            lowers,
-            scratch,
-            MountAttrFlags::empty(),
-            api,
-        )?),
+        SourceRoot::Chain { lowers, scratch } => read_only(lowers, scratch, api),
     }
+}
+
+/// The tree that a chain of layers makes, for reading.
+pub(crate) fn read_only(
+    lowers: &[PathBuf],
+    scratch: &Path,
+    api: MountApi,
+) -> Result<OwnedFd, JobError> {
+    readable(&overlay::mount_read_only(
+        lowers,
+        scratch,
+        MountAttrFlags::empty(),
+        api,
+    )?)
 }
 
 /// Opens a mount's root for reading: what mount calls return is only a place.

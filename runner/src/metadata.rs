@@ -56,6 +56,17 @@ pub struct Time {
     pub nanos: u32,
 }
 
+impl Time {
+    /// By the clock that files get their times from: a file that is written later has no earlier time.
+    pub(crate) fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self {
+            seconds: now.tv_sec,
+            nanos: u32::try_from(now.tv_nsec).unwrap_or(0),
+        }
+    }
+}
+
 /// What `stat` says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {

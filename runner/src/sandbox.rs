@@ -21,6 +21,7 @@ mod plan;
 pub(crate) mod seccomp;
 mod setup;
 pub(crate) mod stubs;
+mod unchanged;
 #[cfg(test)]
 pub(crate) mod weak;
 
@@ -38,6 +39,7 @@ use self::plan::SandboxPlan;
 use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
+use crate::metadata::Time;
 use crate::mounts;
 use crate::spawner::{SpawnerOptions, Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
@@ -69,6 +71,7 @@ pub(crate) fn run(
     options: SpawnerOptions,
 ) -> Result<RunOutcome, JobError> {
     let plan = SandboxPlan::new(job);
+    let began = Time::now();
     let failed = |errno| {
         JobError::from_errno(
             JobErrorKind::Sandbox,
@@ -115,7 +118,14 @@ pub(crate) fn run(
     let upper = job.root.scratch.join(overlay::UPPER);
     stubs::remove(&upper, &stubs)?;
     let layer = match status {
-        CommandStatus::Exited(0) if job.makes_layer => Some(files::seal(&upper)?),
+        CommandStatus::Exited(0) if job.makes_layer => {
+            if !job.root.lowers.is_empty() {
+                unchanged::remove(&upper, began, || {
+                    files::read_only(&job.root.lowers, &job.root.scratch, options.mount_api)
+                })?;
+            }
+            Some(files::seal(&upper)?)
+        }
         _ => None,
     };
     sys::signal::stay_when_signalled_by(caller).map_err(failed)?;

@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use common::Place;
 use rbuild_runner::job::*;
@@ -204,7 +204,7 @@ fn provided_files_and_stubs_are_not_in_the_layer() {
         gid: 0,
     };
     fs::create_dir(place.base().join("run")).expect("mkdir");
-    std::os::unix::fs::symlink(
+    symlink(
         "../run/systemd/resolv.conf",
         place.base().join("etc/resolv.conf"),
     )
@@ -222,6 +222,32 @@ fn provided_files_and_stubs_are_not_in_the_layer() {
     );
     assert_eq!(ran.upper(), ["tmp", "tmp/made"]);
     assert_ne!(old, 1_000_000_000);
+}
+
+#[test]
+fn files_that_the_command_did_not_change_are_not_in_the_layer() {
+    let Some(place) = Place::new() else { return };
+    fs::create_dir_all(place.base().join("d/gone")).expect("mkdir");
+    for name in [
+        "mode", "owner", "opened", "moved", "written", "timed", "d/gone/f", "marked",
+    ] {
+        fs::write(place.base().join(name), "old\n").expect("write");
+        fs::set_permissions(place.base().join(name), PermissionsExt::from_mode(0o644))
+            .expect("mode");
+        set_old_time(&place, name);
+    }
+    symlink("mode", place.base().join("link")).expect("link");
+    let ran = place.run(place.job(
+        "chmod 644 /mode; chown 0:0 /owner; chown -h 0:0 /link; : >> /opened; mv /moved /m && mv /m /moved; \
+         echo new > /written && touch -r /mode /written; touch /timed; chmod 600 /marked; \
+         cp -a /d/gone /kept && rm -r /d/gone && mv /kept /d/gone; cat /mode /opened /d/gone/f",
+    ));
+    assert_eq!(ran.stdout, "old\nold\nold\n", "{ran:?}");
+    // What replaces a directory that was removed hides everything beneath, and stays whole.
+    assert_eq!(
+        ran.upper(),
+        ["d", "d/gone", "d/gone/f", "marked", "timed", "written"]
+    );
 }
 
 #[test]

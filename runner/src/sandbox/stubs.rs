@@ -78,7 +78,7 @@ fn remove_if_unchanged(
 }
 
 /// Removes an entry without a trace in its directory's mtime. A directory that is not empty stays.
-fn unlink(parent: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+pub(super) fn unlink(parent: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
     let before = rustix::fs::fstat(parent)?;
     match rustix::fs::unlinkat(parent, name, flags) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(()),
@@ -91,7 +91,10 @@ fn unlink(parent: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
 }
 
 /// The directory that `path` lies in, when that is still a directory reached without symlinks, and its last name.
-fn open_parent<'a>(root: &OwnedFd, path: &'a [u8]) -> Result<Option<(OwnedFd, &'a [u8])>, Errno> {
+pub(super) fn open_parent<'a>(
+    root: &OwnedFd,
+    path: &'a [u8],
+) -> Result<Option<(OwnedFd, &'a [u8])>, Errno> {
     let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b".".as_slice(), path),

@@ -33,6 +33,7 @@ mod table;
 mod transfer;
 mod variables;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::CheckSettings;
@@ -43,6 +44,7 @@ use crate::instruction::{Instruction, Program};
 use crate::platform::Platform;
 use crate::source::{Lines, Span};
 use crate::suggest::closest;
+use crate::word::{self, Expansion, Mode, WordError};
 
 use budget::Budget;
 use checks::Checks;
@@ -53,6 +55,7 @@ use reach::Reach;
 use stage::StageState;
 use steps::Steps;
 use table::StageTable;
+use variables::Variables;
 
 /// Plans a build, or tells which images it has to know about first.
 ///
@@ -64,7 +67,9 @@ pub fn plan(
     options: &PlanOptions,
     images: &BTreeMap<ImageRequest, ResolvedImage>,
 ) -> Result<Planned, Errors> {
+    let effort = Cell::new(word::MAX_EFFORT);
     let inputs = Inputs {
+        effort: &effort,
         program,
         options,
         images,
@@ -90,7 +95,9 @@ pub fn plan(
 /// argument, it puts the number there.
 pub fn source_date_epoch(program: &Program, options: &PlanOptions) -> Option<EpochSource> {
     let images = BTreeMap::new();
+    let effort = Cell::new(word::MAX_EFFORT);
     let inputs = Inputs {
+        effort: &effort,
         program,
         options,
         images: &images,
@@ -125,7 +132,9 @@ pub fn check(
     options: &PlanOptions,
     images: &BTreeMap<ImageRequest, ResolvedImage>,
 ) -> Checked {
+    let effort = Cell::new(word::MAX_EFFORT);
     let inputs = Inputs {
+        effort: &effort,
         program,
         options,
         images,
@@ -314,9 +323,26 @@ struct Inputs<'a> {
     program: &'a Program,
     options: &'a PlanOptions,
     images: &'a BTreeMap<ImageRequest, ResolvedImage>,
+    /// What matching patterns may still take.
+    effort: &'a Cell<usize>,
 }
 
 impl<'a> Inputs<'a> {
+    /// Expands a word, as a whole.
+    fn expand(self, text: &str, variables: &Variables) -> Result<Expansion, WordError> {
+        self.expand_with(text, Mode::new(self.program.escape), variables)
+    }
+
+    /// As [`Inputs::expand`], in a mode.
+    fn expand_with(
+        self,
+        text: &str,
+        mode: Mode,
+        variables: &Variables,
+    ) -> Result<Expansion, WordError> {
+        word::expand_within(text, mode, variables, self.effort, false)
+    }
+
     /// The platform to build for: the one asked for, else this machine's.
     fn target_platform(self) -> &'a Platform {
         self.options

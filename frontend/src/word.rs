@@ -11,6 +11,7 @@ mod error;
 mod pattern;
 mod substitution;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 pub use environment::Environment;
@@ -106,6 +107,10 @@ pub struct Expansion {
 /// How deep `${a:-${b:-…}}` may nest. Nobody nests ten; the limit keeps hostile input off the call stack.
 pub const MAX_NESTING: usize = 100;
 
+/// Characters of patterns times bytes of the values that they are matched with, of a word or of all words of a plan: a
+/// second's work at most.
+pub(crate) const MAX_EFFORT: usize = 1 << 28;
+
 /// Bytes that a word may become. Words grow when they repeat variables; a file is no larger than this either.
 pub const MAX_EXPANSION: usize = crate::ast::MAX_FILE;
 
@@ -132,22 +137,16 @@ pub fn expand_with(
     mode: Mode,
     environment: &(impl Environment + ?Sized),
 ) -> Result<Expansion, WordError> {
-    expansion(word, mode, environment, true)
+    expand_within(word, mode, environment, &Cell::new(MAX_EFFORT), true)
 }
 
-/// As [`expand_with`], for who wants the text as a whole: [`Expansion::words`] stays empty.
-pub(crate) fn expand_whole(
+/// As [`expand_with`], with as much effort as is left. [`Expansion::words`] stays empty for who wants the text as a
+/// whole.
+pub(crate) fn expand_within(
     word: &str,
     mode: Mode,
     environment: &(impl Environment + ?Sized),
-) -> Result<Expansion, WordError> {
-    expansion(word, mode, environment, false)
-}
-
-fn expansion(
-    word: &str,
-    mode: Mode,
-    environment: &(impl Environment + ?Sized),
+    effort: &Cell<usize>,
     collects_words: bool,
 ) -> Result<Expansion, WordError> {
     // The reference's scanner drops a byte order mark in front of a word.
@@ -157,6 +156,7 @@ fn expansion(
         mode,
         environment,
         depth: 0,
+        effort,
         collects_words,
         word: String::new(),
         matched: BTreeSet::new(),
@@ -208,6 +208,8 @@ struct Expander<'a, E: Environment + ?Sized> {
     environment: &'a E,
     /// Substitutions around `rest`.
     depth: usize,
+    /// What matching may still take.
+    effort: &'a Cell<usize>,
     /// Whether anybody asks for the words.
     collects_words: bool,
     /// The word being collected for [`Expansion::words`]. Shared by all nesting levels, as in the reference: a

@@ -163,6 +163,17 @@ fn variables_do_not_grow_without_end() {
         word::expand(&slow, '\\', &environment),
         Err(WordError::TooMuchToMatch { .. })
     ));
+    // What is not too much by itself is so when it is repeated, in a word and in a file.
+    let some = format!("${{v#{}}}", "a*".repeat(1_000));
+    assert!(word::expand(&some, '\\', &environment).is_ok());
+    assert!(matches!(
+        word::expand(&some.repeat(2), '\\', &environment),
+        Err(WordError::TooMuchToMatch { .. })
+    ));
+    let value = format!("FROM scratch\nENV v={}\n", "x".repeat(60_000));
+    let some = format!("LABEL l=${{v#{}}}\n", "a*".repeat(1_000));
+    assert!(planned(&format!("{value}{some}")).is_ok());
+    assert_eq!(code(&format!("{value}{}", some.repeat(3))), "expansion");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::instruction::{
 };
 use crate::source::Span;
 use crate::text::to_strings;
-use crate::word;
+use crate::word::{self, Mode};
 
 /// The place of a part of an instruction, for a check.
 fn place_at(instruction: &Instruction, span: Span) -> Place<'_> {
@@ -270,7 +270,9 @@ impl Evaluator<'_, '_> {
         let mut found = Found::default();
         for word in words {
             // The one instruction whose unset variables the reference does not report.
-            let expansion = word::expand(word, self.inputs.program.escape, &self.state.variables)
+            let mode = Mode::new(self.inputs.program.escape);
+            let effort = self.inputs.effort;
+            let expansion = word::expand_within(word, mode, &self.state.variables, effort, true)
                 .map_err(|error| expansion_error(self.inputs, instruction.span, word, &error));
             for port in found.or_default(expansion).words {
                 let ports = match Ports::parse(&port) {

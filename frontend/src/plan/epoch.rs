@@ -9,7 +9,6 @@ use crate::git_reference::GitReference;
 use crate::graph::{CopySource, NamedContext};
 use crate::instruction::{AddInstruction, Instruction, InstructionKind, SourceArgument, Stage};
 use crate::source::Span;
-use crate::word;
 
 /// Name of the argument.
 const NAME: &str = "SOURCE_DATE_EPOCH";
@@ -129,7 +128,8 @@ fn stage_source(
         variables.set(name, value);
     }
     let expand = |text: &str, span: Span, variables: &Variables| {
-        word::expand(text, inputs.program.escape, variables)
+        inputs
+            .expand(text, variables)
             .map(|expansion| expansion.text)
             .map_err(|error| expansion_error(inputs, span, text, &error))
     };

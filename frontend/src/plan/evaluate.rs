@@ -20,7 +20,7 @@ use crate::instruction::{Instruction, InstructionKind};
 use crate::path;
 use crate::platform::Platform;
 use crate::text::Text;
-use crate::word::{self, Escapes, Expansion, Mode, Quotes};
+use crate::word::{Escapes, Expansion, Mode, Quotes};
 
 /// ARGs that steer the builder and never become variables.
 pub(super) const SILENT_ARGS: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -200,11 +200,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
 
     /// Whether the image is what the FROM line says, not a named context in its place.
     fn names_base(&self, name: &str) -> bool {
-        let written = word::expand(
-            &self.head().stage.base,
-            self.inputs.program.escape,
-            &self.global.variables,
-        );
+        let base = &self.head().stage.base;
+        let written = self.inputs.expand(base, &self.global.variables);
         written.is_ok_and(|written| written.text == name)
     }
 
@@ -356,7 +353,9 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         text: &str,
         mode: Mode,
     ) -> Result<Expansion, Diagnostic> {
-        let expansion = word::expand_whole(text, mode, &self.state.variables)
+        let expansion = self
+            .inputs
+            .expand_with(text, mode, &self.state.variables)
             .map_err(|error| expansion_error(self.inputs, instruction.span, text, &error))?;
         self.budget
             .take(expansion.text.len(), instruction.span, instruction.lines)?;
@@ -397,7 +396,9 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             escapes: Escapes::Keep,
             ..Mode::new(self.inputs.program.escape)
         };
-        let rest = word::expand_whole(rest.trim(), mode.keeping_unset(), &self.state.variables)
+        let rest = self
+            .inputs
+            .expand_with(rest.trim(), mode.keeping_unset(), &self.state.variables)
             .map_or_else(|_| rest.trim().to_owned(), |expansion| expansion.text);
         let origin = if planned.is_trigger { "ONBUILD " } else { "" };
         let mut title = [origin, &keyword.to_uppercase(), " ", &rest].concat();

@@ -110,10 +110,9 @@ impl GlobalScope {
         stage: &crate::instruction::Stage,
         text: &str,
     ) -> Result<Expansion, Diagnostic> {
-        let expansion =
-            word::expand(text, inputs.program.escape, &self.variables).map_err(|error| {
-                expansion_error(inputs, stage.span, text, &error).within(stage.lines)
-            })?;
+        let expansion = inputs.expand(text, &self.variables).map_err(|error| {
+            expansion_error(inputs, stage.span, text, &error).within(stage.lines)
+        })?;
         for name in expansion
             .unmatched
             .iter()
@@ -205,7 +204,8 @@ fn arguments(inputs: Inputs<'_>, variables: &Variables) -> Vec<(BuildArgument, B
     for instruction in &inputs.program.global_args {
         for pair in args_of(instruction).into_iter().flatten() {
             let default = pair.default.as_deref().unwrap_or_default();
-            let uses = word::expand(default, inputs.program.escape, variables)
+            let uses = inputs
+                .expand(default, variables)
                 .map(|expansion| expansion.matched)
                 .unwrap_or_default();
             let argument = BuildArgument {
@@ -233,7 +233,8 @@ fn declare(
             if let Some(value) = build_args.get(pair.name.as_str()) {
                 variables.set(&pair.name, value);
             } else if let Some(default) = &pair.default {
-                let value = word::expand(default, inputs.program.escape, &variables)
+                let value = inputs
+                    .expand(default, &variables)
                     .map_err(|error| {
                         expansion_error(inputs, instruction.span, default, &error)
                             .within(instruction.lines)
@@ -270,7 +271,7 @@ fn check_default_bases(
         return;
     }
     for stage in &inputs.program.stages {
-        let Ok(base) = word::expand(&stage.base, inputs.program.escape, &variables) else {
+        let Ok(base) = inputs.expand(&stage.base, &variables) else {
             return;
         };
         if Reference::parse(&base.text).is_err() {

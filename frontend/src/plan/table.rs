@@ -132,7 +132,7 @@ impl<'a> StageTable<'a> {
         }
         let mut variables = expansion.matched.clone();
         let of_platform = stage.platform.as_deref().unwrap_or_default();
-        if let Ok(used) = word::expand(of_platform, self.inputs.program.escape, &global.variables) {
+        if let Ok(used) = self.inputs.expand(of_platform, &global.variables) {
             variables.extend(used.matched);
         }
         // `--platform=` with nothing behind it is no flag; a variable that turns out empty is a mistake.

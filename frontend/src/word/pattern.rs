@@ -3,6 +3,8 @@
 //! Matching simulates all ways at once instead of backtracking, so a hostile pattern costs its length times the
 //! value's, never more. `*` and `?` do not match a newline.
 
+use std::cell::Cell;
+
 use super::{WordError, check_length};
 use crate::letters::{is_digit, is_letter};
 
@@ -22,9 +24,6 @@ enum Token {
 pub(super) struct Pattern {
     tokens: Vec<Token>,
 }
-
-/// Characters of a pattern times bytes of a value: a second's work at most.
-const MAX_EFFORT: usize = 1 << 28;
 
 /// No way of matching has reached this place.
 const NOWHERE: usize = usize::MAX;
@@ -52,9 +51,11 @@ impl Pattern {
         Ok(Self { tokens })
     }
 
-    /// Refuses a pattern that would take too long on this value.
-    pub(super) fn check_effort(&self, value: &str) -> Result<(), WordError> {
-        if self.tokens.len().saturating_mul(value.len()) <= MAX_EFFORT {
+    /// Refuses a pattern that would take too long on this value, and takes its part of what may still be taken.
+    pub(super) fn take_effort(&self, value: &str, left: &Cell<usize>) -> Result<(), WordError> {
+        let steps = self.tokens.len().saturating_mul(value.len());
+        if let Some(behind) = left.get().checked_sub(steps) {
+            left.set(behind);
             return Ok(());
         }
         let start = self.tokens.iter().take(20).map(|token| match token {

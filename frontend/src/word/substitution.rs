@@ -94,7 +94,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
                 };
                 let pattern = Pattern::new(pattern)?;
                 let value = value.unwrap_or_default();
-                pattern.check_effort(value)?;
+                pattern.take_effort(value, self.effort)?;
                 let kept = if modifier == '#' {
                     pattern.without_prefix(value, is_longest)
                 } else {
@@ -120,7 +120,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         }
         let pattern = Pattern::new(&pattern)?;
         let value = value.unwrap_or_default();
-        pattern.check_effort(value)?;
+        pattern.take_effort(value, self.effort)?;
         if replaces_all {
             pattern.replace_all(value, &replacement)
         } else {

@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         Err(errors) => return errors.iter().for_each(|error| check_place(&source, error)),
     };
     program
-        .warnings
+        .warnings()
         .iter()
         .for_each(|warning| check_place(&source, warning));
     let mut config = ImageConfig::default();

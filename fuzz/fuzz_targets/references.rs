@@ -16,9 +16,9 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(Some(git)) = GitReference::parse(text) {
         // Without its query and fragment an address is still that of a repository; of `ssh://` alone `ssh:` is left,
-        // as in the reference.
+        // as in the reference, and of `ssh://?` `ssh:?`.
         let again = GitReference::parse(&git.remote);
-        let is_bare = matches!(&*git.remote, "ssh:" | "git:");
+        let is_bare = matches!(git.remote.trim_end_matches('?'), "ssh:" | "git:");
         assert!(is_bare || matches!(again, Ok(Some(_))), "{text}: {}", git.remote);
         // That of a query is kept as it was written; who checks out goes through it name by name.
         let is_beneath = !git.subdirectory.starts_with('/');

@@ -71,9 +71,10 @@ fn run(directory: &Path, bytes: &[u8]) {
         assert!(!(entry.kind == LayerEntryKind::Whiteout && name.is_empty()));
     }
     let mut sealed = seal::seal(&path("target")).expect("what was unpacked can be read").entries;
-    // Directories that the layer does not name get their times when it is completed.
+    // Directories that the layer does not name get their times when it is completed. The root among them means that the layer hides
+    // all that lies beneath; it is an entry only if it is named.
     for entry in &mut sealed {
-        if unpacked.leans_on.implied_parents.contains(&entry.path) {
+        if !entry.path.is_empty() && unpacked.leans_on.implied_parents.contains(&entry.path) {
             (entry.mtime, entry.mtime_nanos) = (0, 0);
         }
     }

@@ -31,7 +31,7 @@ use crate::image::{self, BuiltImage};
 use crate::layers::{self, LargestLayer};
 use crate::options::{BuildOptions, Output, OutputKind};
 use crate::solve::{Solver, StepCounts};
-pub(crate) use plan::{misspelt_stage, name as image_name, this_machine};
+pub(crate) use plan::{misspelt_stage, name as image_name, place_of, this_machine};
 pub(crate) use workspace::Workspace;
 
 /// What a build made.
@@ -299,6 +299,7 @@ fn in_the_whole_build(
         (&source, &graph.steps[failure.step].operation)
     {
         failure.help = misspelt_stage(program, name);
+        failure.span = plan::name_within(program, failure.span, &[name]);
     }
     failure.step += first_id;
     BuildError::Step { failure, source }

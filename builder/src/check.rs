@@ -22,7 +22,7 @@ use rbuild_frontend::mend::{Mended, mend};
 use rbuild_frontend::source::{Lines, Source};
 use rbuild_frontend::{instructions, plan};
 
-use crate::build::{Workspace, image_name, misspelt_stage, this_machine};
+use crate::build::{Workspace, image_name, misspelt_stage, place_of, this_machine};
 use crate::context;
 use crate::engine::Engine;
 use crate::error::BuildError;
@@ -56,8 +56,6 @@ pub struct UnknownImage {
     pub name: String,
     /// Why.
     pub reason: String,
-    /// What may have been meant.
-    pub help: Option<String>,
 }
 
 impl Report {
@@ -154,8 +152,23 @@ pub async fn check(engine: Option<&Engine>, options: &BuildOptions) -> Result<Re
     }
     let names = like_stages(&program, options);
     bases.look_up(&requests_of(names, &plans[0])).await;
-    report.unknown_images = bases.unknown(&program);
+    report.unknown_images = bases.unknown();
+    let misspelt = report.unknown_images.iter();
+    let misspelt: Vec<_> = misspelt
+        .filter_map(|image| no_such_stage(&program, &image.name))
+        .collect();
+    report.errors.extend(misspelt);
     Ok(report)
+}
+
+/// The error about an image that is not to be had and is called almost like a stage.
+fn no_such_stage(program: &Program, name: &str) -> Option<Diagnostic> {
+    let help = misspelt_stage(program, name)?;
+    let span = place_of(program, &[name])?;
+    let message =
+        format!("no stage is named `{name}`, and an image of this name can't be looked up");
+    let error = Diagnostic::error("unknown-stage", Phase::Plan, span, message);
+    Some(error.with_help(help))
 }
 
 /// Images that files are copied from and that are called almost like a stage: worth a question, since nothing else tells
@@ -468,15 +481,11 @@ impl<'a> Bases<'a> {
         }
     }
 
-    fn unknown(self, program: &Program) -> Vec<UnknownImage> {
+    fn unknown(self) -> Vec<UnknownImage> {
         let failed = self.failed.into_iter();
-        let unknown = failed.map(|(request, reason)| {
-            let name = image_name(&request.reference);
-            UnknownImage {
-                help: misspelt_stage(program, &name),
-                name,
-                reason,
-            }
+        let unknown = failed.map(|(request, reason)| UnknownImage {
+            name: image_name(&request.reference),
+            reason,
         });
         unknown.collect()
     }

@@ -165,7 +165,7 @@ pub(crate) fn misspelt_stage(program: &Program, name: &str) -> Option<String> {
 }
 
 /// Where an image is named. The planner's request does not say; a name made of variables is the one FROM that has some.
-fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
+pub(crate) fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
     let is_named = |written: &str| {
         let short = written.strip_suffix(":latest").unwrap_or(written);
         names.iter().any(|name| *name == written || *name == short)
@@ -185,11 +185,8 @@ fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
                 return Some(stage.base_span);
             }
             let mut instructions = stage.instructions.iter();
-            Some(
-                instructions
-                    .find(|instruction| has_it(&instruction.kind))?
-                    .span,
-            )
+            let found = instructions.find(|instruction| has_it(&instruction.kind))?;
+            Some(name_within(program, found.span, names))
         })
     };
     let by_variable = || {
@@ -200,6 +197,20 @@ fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
         stages.next().filter(|_| stages.next().is_none())
     };
     by_name().or_else(|| Some(by_variable()?.base_span))
+}
+
+/// Where one of the names stands behind `from=` in an instruction; the whole of it if none does.
+pub(crate) fn name_within(program: &Program, instruction: Span, names: &[&str]) -> Span {
+    let text = program
+        .source
+        .text()
+        .get(instruction.start..instruction.end);
+    let find = |name: &&str| {
+        let at = text?.find(&format!("from={name}"))? + "from=".len();
+        let start = instruction.start + at;
+        Some(Span::new(start, start + name.len()))
+    };
+    names.iter().find_map(find).unwrap_or(instruction)
 }
 
 /// Names that the Dockerfile declares with `ARG`, in any stage.

@@ -29,13 +29,10 @@ pub(crate) fn print_check(report: &Report, format: Format) {
         Format::Sarif => print_json(&sarif::log(report)),
         Format::Github => write_stdout(&github::commands(report)),
     }
-    for rbuild::check::UnknownImage { name, reason, help } in &report.unknown_images {
+    for rbuild::check::UnknownImage { name, reason } in &report.unknown_images {
         write_stderr(&format!(
             "note: the image `{name}` could not be looked up, and checks that depend on it were left out: {reason}\n"
         ));
-        if let Some(help) = help {
-            write_stderr(&format!("help: {help}\n"));
-        }
     }
 }
 

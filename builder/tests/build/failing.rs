@@ -26,7 +26,7 @@ const ROWS: &[(&str, i32, &[&str])] = &[
     (
         "FROM base AS build\nFROM base\nCOPY --from=biuld /a /b\n",
         1,
-        &["biuld", "did you mean the stage `build`"],
+        &["biuld", "did you mean `build`?"],
     ),
     ("FROM base\nRUN exit 3\n", 1, &["exit", "3", "Dockerfile:2"]),
     (
@@ -57,7 +57,7 @@ const ROWS: &[(&str, i32, &[&str])] = &[
     (
         "FROM base AS build\nFROM localhost:1/none AS x\nFROM biuld\n",
         1,
-        &["Dockerfile:3", "did you mean the stage `build`"],
+        &["Dockerfile:3", "did you mean `build`?"],
     ),
     (
         "FROM scratch\nRUN true\n",

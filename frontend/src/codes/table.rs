@@ -406,8 +406,8 @@ pub const ERROR_CODES: [ErrorCode; 54] = [
     },
     ErrorCode {
         name: "unknown-stage",
-        summary: "`--from` has the number of a stage that does not exist",
-        why: "Stages are numbered from 0. A number changes when a stage is added above: names don't.",
+        summary: "`--from` has a number that no stage has, or almost the name of one",
+        why: "Stages are numbered from 0. A number changes when a stage is added above: names don't. A name that no stage has is an image's; where there is none to be found, a stage of a similar name was meant.",
         example: example(
             "FROM debian\nCOPY --from=1 a b\n",
             "FROM debian AS build\nFROM debian\nCOPY --from=build a b\n",

@@ -33,7 +33,6 @@ mod table;
 mod transfer;
 mod variables;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::CheckSettings;
@@ -44,7 +43,7 @@ use crate::instruction::{Instruction, Program};
 use crate::platform::Platform;
 use crate::source::{Lines, Span};
 use crate::suggest::closest;
-use crate::word::{self, Expansion, Mode, WordError};
+use crate::word::{self, Effort, Expansion, Mode, WordError};
 
 use budget::Budget;
 use checks::Checks;
@@ -67,7 +66,7 @@ pub fn plan(
     options: &PlanOptions,
     images: &BTreeMap<ImageRequest, ResolvedImage>,
 ) -> Result<Planned, Errors> {
-    let effort = Cell::new(word::MAX_EFFORT);
+    let effort = Effort::of_plan();
     let inputs = Inputs {
         effort: &effort,
         program,
@@ -95,7 +94,7 @@ pub fn plan(
 /// argument, it puts the number there.
 pub fn source_date_epoch(program: &Program, options: &PlanOptions) -> Option<EpochSource> {
     let images = BTreeMap::new();
-    let effort = Cell::new(word::MAX_EFFORT);
+    let effort = Effort::of_plan();
     let inputs = Inputs {
         effort: &effort,
         program,
@@ -132,7 +131,7 @@ pub fn check(
     options: &PlanOptions,
     images: &BTreeMap<ImageRequest, ResolvedImage>,
 ) -> Checked {
-    let effort = Cell::new(word::MAX_EFFORT);
+    let effort = Effort::of_plan();
     let inputs = Inputs {
         effort: &effort,
         program,
@@ -323,8 +322,8 @@ struct Inputs<'a> {
     program: &'a Program,
     options: &'a PlanOptions,
     images: &'a BTreeMap<ImageRequest, ResolvedImage>,
-    /// What matching patterns may still take.
-    effort: &'a Cell<usize>,
+    /// What expanding words may still take.
+    effort: &'a Effort,
 }
 
 impl<'a> Inputs<'a> {

@@ -107,9 +107,39 @@ pub struct Expansion {
 /// How deep `${a:-${b:-…}}` may nest. Nobody nests ten; the limit keeps hostile input off the call stack.
 pub const MAX_NESTING: usize = 100;
 
-/// Characters of patterns times bytes of the values that they are matched with, of a word or of all words of a plan: a
-/// second's work at most.
-pub(crate) const MAX_EFFORT: usize = 1 << 28;
+/// What expanding may still take: a second's work or two at most, of a word or of all words of a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Effort {
+    /// Characters of patterns times bytes of the values that they are matched with.
+    matching: Cell<usize>,
+    /// Bytes that substitutions make, those that go into other substitutions too.
+    making: Cell<usize>,
+}
+
+impl Effort {
+    /// For one word.
+    pub(crate) fn of_word() -> Self {
+        Self {
+            matching: Cell::new(1 << 28),
+            making: Cell::new(4 * MAX_EXPANSION),
+        }
+    }
+
+    /// For all words of a plan; each of them may take what one word may.
+    pub(crate) fn of_plan() -> Self {
+        Self {
+            making: Cell::new(64 * MAX_EXPANSION),
+            ..Self::of_word()
+        }
+    }
+
+    /// Takes a part of what is left; false if there is not so much.
+    fn take(left: &Cell<usize>, part: usize) -> bool {
+        let behind = left.get().checked_sub(part);
+        left.set(behind.unwrap_or(0));
+        behind.is_some()
+    }
+}
 
 /// Bytes that a word may become. Words grow when they repeat variables; a file is no larger than this either.
 pub const MAX_EXPANSION: usize = crate::ast::MAX_FILE;
@@ -137,7 +167,7 @@ pub fn expand_with(
     mode: Mode,
     environment: &(impl Environment + ?Sized),
 ) -> Result<Expansion, WordError> {
-    expand_within(word, mode, environment, &Cell::new(MAX_EFFORT), true)
+    expand_within(word, mode, environment, &Effort::of_word(), true)
 }
 
 /// As [`expand_with`], with as much effort as is left. [`Expansion::words`] stays empty for who wants the text as a
@@ -146,7 +176,7 @@ pub(crate) fn expand_within(
     word: &str,
     mode: Mode,
     environment: &(impl Environment + ?Sized),
-    effort: &Cell<usize>,
+    effort: &Effort,
     collects_words: bool,
 ) -> Result<Expansion, WordError> {
     // The reference's scanner drops a byte order mark in front of a word.
@@ -157,6 +187,7 @@ pub(crate) fn expand_within(
         environment,
         depth: 0,
         effort,
+        alone: Effort::of_word(),
         collects_words,
         word: String::new(),
         matched: BTreeSet::new(),
@@ -208,8 +239,10 @@ struct Expander<'a, E: Environment + ?Sized> {
     environment: &'a E,
     /// Substitutions around `rest`.
     depth: usize,
-    /// What matching may still take.
-    effort: &'a Cell<usize>,
+    /// What this word and others may still take.
+    effort: &'a Effort,
+    /// What this one may.
+    alone: Effort,
     /// Whether anybody asks for the words.
     collects_words: bool,
     /// The word being collected for [`Expansion::words`]. Shared by all nesting levels, as in the reference: a
@@ -255,6 +288,7 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
             match next {
                 '$' => {
                     let value = self.dollar()?;
+                    self.take_effort(value.len())?;
                     check_length(text.len() + value.len())?;
                     value
                         .chars()
@@ -301,6 +335,15 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         }
     }
 
+    /// Counts what a substitution made: a nested one is made again at every level.
+    fn take_effort(&self, bytes: usize) -> Result<(), WordError> {
+        let takes = |effort: &Effort| Effort::take(&effort.making, bytes);
+        if takes(self.effort) && takes(&self.alone) {
+            return Ok(());
+        }
+        Err(WordError::TooLong)
+    }
+
     /// Takes the text up to what may mean something: most words are that and nothing else.
     fn plain_run(&mut self, stop: Stop) -> &'a str {
         let means_nothing = |byte: u8| {
@@ -340,7 +383,9 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
         }
         while let Some(next) = self.peek() {
             if next == '$' {
-                text.push_str(&self.dollar()?);
+                let value = self.dollar()?;
+                self.take_effort(value.len())?;
+                text.push_str(&value);
                 check_length(text.len())?;
                 continue;
             }

@@ -3,9 +3,7 @@
 //! Matching simulates all ways at once instead of backtracking, so a hostile pattern costs its length times the
 //! value's, never more. `*` and `?` do not match a newline.
 
-use std::cell::Cell;
-
-use super::{WordError, check_length};
+use super::{Effort, WordError, check_length};
 use crate::letters::{is_digit, is_letter};
 
 /// One element of a pattern.
@@ -52,10 +50,9 @@ impl Pattern {
     }
 
     /// Refuses a pattern that would take too long on this value, and takes its part of what may still be taken.
-    pub(super) fn take_effort(&self, value: &str, left: &Cell<usize>) -> Result<(), WordError> {
+    pub(super) fn take_effort(&self, value: &str, effort: &Effort) -> Result<(), WordError> {
         let steps = self.tokens.len().saturating_mul(value.len());
-        if let Some(behind) = left.get().checked_sub(steps) {
-            left.set(behind);
+        if Effort::take(&effort.matching, steps) {
             return Ok(());
         }
         let start = self.tokens.iter().take(20).map(|token| match token {

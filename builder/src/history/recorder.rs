@@ -399,6 +399,12 @@ impl Recorder {
                     let words = format!("{} {}", descriptor.media_type, descriptor.digest);
                     state.detail.outputs.push(words);
                 }
+                // An image that only cached steps stand on is not looked at: nothing is left to be done for it.
+                for step in &mut state.detail.steps {
+                    if step.is_image && step.state == StepState::Pending {
+                        step.state = StepState::Cached;
+                    }
+                }
                 BuildStatus::Done
             }
             Err(BuildError::Interrupted) => BuildStatus::Interrupted,

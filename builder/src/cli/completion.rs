@@ -140,12 +140,22 @@ fn candidates(mut words: Vec<OsString>, variables: &Variables) -> Vec<Completion
         words: words.clone(),
     };
     let index = words.len();
+    let is_flag = |text: &OsStr| text.as_encoded_bytes().starts_with(b"-");
+    let wants_flags = is_flag(&current);
     words.push(current);
     let mut command = with_values(command, &surroundings);
     let here = std::env::current_dir().ok();
     let found = clap_complete::engine::complete(&mut command, words, index, here.as_deref());
     let mut found = found.unwrap_or_default();
     found.retain(|candidate| !candidate.is_hide_set());
+    // Where a value may stand, flags are for those who begin one.
+    if !wants_flags
+        && found
+            .iter()
+            .any(|candidate| !is_flag(candidate.get_value()))
+    {
+        found.retain(|candidate| !is_flag(candidate.get_value()));
+    }
     found
 }
 

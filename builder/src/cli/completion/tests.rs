@@ -35,6 +35,8 @@ fn verbs_flags_and_choices_are_told() {
     assert_eq!(told("rbuild --build-c"), ["--build-context"]);
     assert_eq!(told("rbuild -t x --build-c"), ["--build-context"]);
     assert_eq!(told("rbuild builds sh"), ["show"]);
+    let verbs = told("rbuild cache ");
+    assert!(verbs.contains(&"rm".to_owned()) && !verbs.iter().any(|verb| verb.starts_with('-')));
     assert_eq!(told("rbuild build --progress p"), ["plain"]);
     assert_eq!(told("rbuild build --progress=r"), ["rawjson"]);
     assert_eq!(

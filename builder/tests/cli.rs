@@ -190,7 +190,7 @@ fn help_of_a_build() {
                                        once), discard; auto keeps them on a terminal
       -j, --jobs <N>                   Steps that may run at once [default: number of CPUs]
           --isolation <MODE>           How commands are isolated: auto (the strongest to be had),
-                                       namespaces or userns [env: RBUILD_ISOLATION]
+                                       namespaces, userns or chroot [env: RBUILD_ISOLATION]
           --ignore-chown-errors        Without subordinate ids: leave out owners that can't be set [env:
                                        RBUILD_IGNORE_CHOWN_ERRORS]
 

@@ -1,5 +1,6 @@
 //! Jobs that touch files and run nothing: mounts what they need, then calls the functions that do the work.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
+use crate::copy::Applied;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{
     AttributesJob, CompleteJob, ExportForm, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob,
@@ -14,6 +16,7 @@ use crate::job::{
 };
 use crate::metadata::{self, Metadata};
 use crate::mounts::MountApi;
+use crate::working_root::WorkingRoot;
 use crate::{copy, export, measure, node, overlay, pack, seal, unpack, walk};
 
 /// Changes files beneath a root and seals what the upper directory then holds.
@@ -23,6 +26,9 @@ pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobErr
         .iter()
         .map(|source| open_source(source, api))
         .collect::<Result<Vec<_>, _>>()?;
+    if api == MountApi::Nothing {
+        return change_in_place(job, &sources);
+    }
     let root = readable(&overlay::mount_writable(
         &job.root,
         MountAttrFlags::empty(),
@@ -31,15 +37,32 @@ pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobErr
     let applied =
         copy::apply(root.as_fd(), &sources, &job.operations).map_err(|error| failed(&error))?;
     drop(root);
-    Ok(FileOutcome {
-        layer: seal(&job.root.scratch.join(overlay::UPPER))?,
+    let layer = seal(&job.root.scratch.join(overlay::UPPER))?;
+    Ok(outcome(layer, applied))
+}
+
+fn outcome(layer: SealedLayer, applied: Applied) -> FileOutcome {
+    FileOutcome {
+        layer,
         copied: applied.copied,
         unknown_owners: applied
             .unknown_owners
             .iter()
             .map(|name| String::from_utf8_lossy(name).into_owned())
             .collect(),
-    })
+    }
+}
+
+/// The same without mounts: the root is changed as it lies there, and then compared with what it was.
+fn change_in_place(job: &FileJob, sources: &[OwnedFd]) -> Result<FileOutcome, JobError> {
+    let mut root = WorkingRoot::take(&job.root)?;
+    root.begin()?;
+    let applied =
+        copy::apply(root.fd().as_fd(), sources, &job.operations).map_err(|error| failed(&error))?;
+    root.compare(&BTreeSet::new())?;
+    let layer = seal(&job.root.scratch.join(overlay::UPPER))?;
+    root.leave(&layer.diff_id);
+    Ok(outcome(layer, applied))
 }
 
 fn open_source(source: &SourceRoot, api: MountApi) -> Result<OwnedFd, JobError> {

@@ -4,6 +4,10 @@
 //! |---|---|---|
 //! | [`Rung::Namespaces`] | root with `CAP_SYS_ADMIN` | namespaces of their own for each command |
 //! | [`Rung::Userns`] | user namespaces | the same below a user namespace of the spawner's |
+//! | [`Rung::Chroot`] | root with `CAP_SYS_CHROOT` | a root directory of its own for each command, and no more |
+//!
+//! The seam for one that needs less still (a command that is kept in its root by watching its system calls) is [`Rung`]:
+//! the server gets it with the first job, and [`MountApi::Nothing`](crate::MountApi) is how it works without mounts.
 //!
 //! [`decide`] looks and changes nothing; it costs a few small files. What it decided is given to
 //! [`Spawner::isolate`](crate::Spawner::isolate), and entered when the first job arrives: a build that only finds results
@@ -35,6 +39,8 @@ pub enum Isolation {
     Namespaces,
     /// Namespaces below a user namespace.
     Userns,
+    /// A chroot.
+    Chroot,
 }
 
 /// One run of ids: `inside` to `inside + count - 1` are `outside` and so on in the namespace around.
@@ -112,6 +118,13 @@ pub enum Rung {
     Namespaces,
     /// Namespaces below a user namespace with these ids.
     Userns(IdMaps),
+    /// A chroot, without namespaces and mounts.
+    Chroot {
+        /// Why not more.
+        because: String,
+        /// What to do about it.
+        remedy: String,
+    },
 }
 
 impl Rung {
@@ -120,6 +133,7 @@ impl Rung {
         match self {
             Self::Namespaces => "namespaces",
             Self::Userns(_) => "userns",
+            Self::Chroot { .. } => "chroot",
         }
     }
 }
@@ -154,12 +168,23 @@ impl Machine {
         match (isolation, namespaces) {
             (Isolation::Auto | Isolation::Namespaces, None) => Ok(Rung::Namespaces),
             (Isolation::Namespaces, Some(finding)) => Err(refused("namespaces", finding)),
-            (Isolation::Auto | Isolation::Userns, _) => {
-                if let Some(finding) = self.why_no_userns() {
-                    return Err(refused("userns", finding));
+            (Isolation::Chroot, _) => match self.why_no_chroot() {
+                None => Ok(Rung::Chroot {
+                    because: "asked for".to_owned(),
+                    remedy: String::new(),
+                }),
+                Some(finding) => Err(refused("chroot", finding)),
+            },
+            (Isolation::Auto | Isolation::Userns, _) => match self.why_no_userns() {
+                None => Ok(Rung::Userns(self.id_maps(ignores_chown_errors))),
+                Some(finding) if isolation == Isolation::Auto && self.why_no_chroot().is_none() => {
+                    Ok(Rung::Chroot {
+                        because: finding.because,
+                        remedy: finding.remedy,
+                    })
                 }
-                Ok(Rung::Userns(self.id_maps(ignores_chown_errors)))
-            }
+                Some(finding) => Err(refused("userns", finding)),
+            },
         }
     }
 

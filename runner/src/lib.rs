@@ -61,6 +61,7 @@ mod tar_writer;
 pub mod unpack;
 mod users;
 pub mod walk;
+mod working_root;
 mod xattr;
 
 pub use crate::container_path::ContainerPath;

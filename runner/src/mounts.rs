@@ -28,6 +28,8 @@ pub enum MountApi {
     Automatic,
     /// mount(2) only.
     Classic,
+    /// None: roots are plain directories, see [`crate::working_root`].
+    Nothing,
 }
 
 /// A mount that failed.

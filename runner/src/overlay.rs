@@ -32,6 +32,7 @@ use crate::isolation::survey;
 use crate::job::OverlaySpec;
 use crate::metadata;
 use crate::mounts::{self, FsOption, MountApi, MountError};
+use crate::working_root;
 
 /// Name of the upper directory in a scratch directory.
 pub(crate) const UPPER: &str = "upper";
@@ -107,6 +108,9 @@ pub(crate) fn mount_read_only(
     attributes: MountAttrFlags,
     api: MountApi,
 ) -> Result<OwnedFd, JobError> {
+    if api == MountApi::Nothing {
+        return working_root::merge_to_read(lowers, scratch);
+    }
     let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
     // overlayfs wants two layers when there is no upper. A plain bind mount of a single snapshot would show its
     // whiteouts and escaped attributes as they are stored, so it is overlaid on nothing.
@@ -187,7 +191,7 @@ fn mount_layers(
     api: MountApi,
 ) -> Result<OwnedFd, JobError> {
     let first_error = match api {
-        MountApi::Classic => None,
+        MountApi::Classic | MountApi::Nothing => None,
         MountApi::Automatic => match mount_by_descriptor(lowers, writable, attributes) {
             Ok(root) => return Ok(root),
             // No fsopen, no `lowerdir+` (before 6.5), or a path that is too long for it.
@@ -318,7 +322,8 @@ fn bind_directory(
 }
 
 /// Makes `upper` (with what the chain's `/` has) unless it is there, and a new `work`.
-fn prepare_upper(spec: &OverlaySpec) -> Result<(), JobError> {
+/// Makes the upper directory and overlayfs's own.
+pub(crate) fn prepare_upper(spec: &OverlaySpec) -> Result<(), JobError> {
     // A volatile overlay marks its work directory, and refuses one that is marked.
     let work = spec.scratch.join(WORK);
     remove_directory(&work)?;

@@ -14,6 +14,7 @@
 //! of it.
 
 mod capabilities;
+mod chroot;
 mod command;
 mod job_mounts;
 pub(crate) mod mount_point;
@@ -40,7 +41,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
 use crate::metadata::Time;
-use crate::mounts;
+use crate::mounts::{self, MountApi};
 use crate::spawner::{SpawnerOptions, Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
 use crate::{files, ids, overlay, sys};
@@ -70,6 +71,9 @@ pub(crate) fn run(
     caller: BorrowedFd<'_>,
     options: SpawnerOptions,
 ) -> Result<RunOutcome, JobError> {
+    if options.mount_api == MountApi::Nothing {
+        return chroot::run(job, stdio, caller, options);
+    }
     let plan = SandboxPlan::new(job);
     let began = Time::now();
     let failed = |errno| {

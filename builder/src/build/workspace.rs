@@ -348,8 +348,13 @@ impl Workspace {
 
     /// Says which rung of isolation was taken, unless it is the strongest.
     pub(super) fn tell_isolation(&self) {
-        let Rung::Userns(maps) = &self.rung else {
-            return;
+        let maps = match &self.rung {
+            Rung::Namespaces => return,
+            Rung::Userns(maps) => maps,
+            Rung::Chroot { because, remedy } => {
+                self.emit(Event::Notice(chroot_words(because, remedy)));
+                return;
+            }
         };
         let text = match &maps.source {
             IdSource::Single { because, remedy } if maps.ignores_chown_errors => format!(
@@ -367,7 +372,7 @@ impl Workspace {
 
     /// Says once a build, before the first command runs, what it would see of the surroundings. Blocks.
     pub(crate) fn tell_ground(&self) -> Result<(), StepError> {
-        if self.rung == Rung::Namespaces || self.has_told_ground.set(()).is_err() {
+        if !matches!(self.rung, Rung::Userns(_)) || self.has_told_ground.set(()).is_err() {
             return Ok(());
         }
         let ground = self.spawner.describe().map_err(StepError::Job)?;
@@ -389,6 +394,9 @@ impl Workspace {
 
     /// A private network for one RUN step; none where there can be none, which is told once. Blocks.
     pub(crate) fn private_network(&self) -> Result<Option<LentNetwork>, StepError> {
+        if matches!(self.rung, Rung::Chroot { .. }) {
+            return Ok(None); // the step says so itself
+        }
         let directory = self.lease.dir().map_err(StepError::store)?;
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let recipe = Recipe {
@@ -505,4 +513,14 @@ impl Workspace {
         trees.insert(id, Arc::clone(&tree));
         Ok(tree)
     }
+}
+
+fn chroot_words(because: &str, remedy: &str) -> String {
+    let more = match remedy {
+        "" => String::new(),
+        remedy => format!("; for more: {remedy}"),
+    };
+    format!(
+        "isolation: chroot ({because}): steps share this container's processes, network and host name, and have no mounts{more}"
+    )
 }

@@ -326,9 +326,10 @@ pub(crate) struct SandboxArgs {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Sandbox")]
 pub(crate) struct IsolationArgs {
-    /// How commands are isolated: auto (the strongest to be had), namespaces or userns [env: RBUILD_ISOLATION]
+    /// How commands are isolated: auto (the strongest to be had), namespaces, userns or chroot [env: RBUILD_ISOLATION]
     ///
-    /// namespaces: with root's own privileges. userns: below a user namespace, as root or as an ordinary user.
+    /// namespaces: with root's own privileges. userns: below a user namespace, as root or as an ordinary user. chroot: for
+    /// containers that allow neither; commands share the container's processes and network.
     /// `rbuild info` says which can be had here, and why not more.
     #[arg(long, value_name = "MODE")]
     pub(crate) isolation: Option<String>,

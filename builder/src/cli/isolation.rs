@@ -25,11 +25,14 @@ pub(crate) fn engine_options(
         None | Some("" | "auto" | "default") => Isolation::Auto,
         Some("namespaces") => Isolation::Namespaces,
         Some("userns" | "rootless") => Isolation::Userns,
+        Some("chroot") => Isolation::Chroot,
         Some(other) => {
-            return Err(
-                UsageError::value(FLAG, other, "it is one of auto, namespaces, userns")
-                    .with_help("`rbuild info` says which of them can be had here"),
-            );
+            return Err(UsageError::value(
+                FLAG,
+                other,
+                "it is one of auto, namespaces, userns, chroot",
+            )
+            .with_help("`rbuild info` says which of them can be had here"));
         }
     };
     let ignores = match variable(IGNORE) {
@@ -90,7 +93,7 @@ mod tests {
                 "{flag:?} {variables:?}"
             );
         }
-        for wrong in ["chroot", "none", "AUTO"] {
+        for wrong in ["oci", "none", "AUTO"] {
             let error = options(Some(wrong), &[]).expect_err(wrong);
             assert!(error.to_string().contains(wrong));
         }

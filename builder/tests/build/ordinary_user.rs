@@ -477,3 +477,46 @@ fn a_failed_step_of_other_ids_can_be_entered() {
     let kept = user.home().join(".local/share/rbuild/kept");
     assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
 }
+
+/// Root of a container that forbids namespaces and mounts: without the capabilities that they take.
+const IN_A_CONTAINER: [&str; 2] = [
+    "--bounding-set=-sys_admin,-setfcap",
+    "--inh-caps=-sys_admin,-setfcap",
+];
+
+#[test]
+fn in_a_container_that_forbids_namespaces_auto_takes_a_chroot_and_says_so() {
+    let place = Place::new();
+    place.file("f", "content");
+    let dockerfile = "FROM base AS tools\nRUN echo tool > /tool && chown 7:8 /tool\nFROM base\nARG SOURCE_DATE_EPOCH\nCOPY --chown=app f /f\n\
+        RUN rm /data/one && mkdir -p /a/b && echo x > /a/b/c && ln -s c /a/b/l && ln /a/b/c /a/d\nCOPY --from=tools /tool /bin/\nUSER app\nWORKDIR /home/app\n\
+        RUN <<EOT\nid -u > /tmp/who\nEOT\n";
+    let rooted = ByUser {
+        setpriv: vec!["--reuid=0"],
+        ..ByUser::new(&place).arg("--network=host").arg(EPOCH)
+    };
+    let (image, _) = rooted.ok(dockerfile);
+    let mut contained = ByUser {
+        setpriv: IN_A_CONTAINER.to_vec(),
+        ..ByUser::new(&place).arg("--network=host").arg(EPOCH)
+    };
+    contained.arguments.push("--root".to_owned());
+    contained
+        .arguments
+        .push(place.path().join("home/chroot").display().to_string());
+    let (same, log) = contained.ok(dockerfile);
+    assert!(
+        log.contains("isolation: chroot (this root has no CAP_SETFCAP"),
+        "{log}"
+    );
+    assert_eq!(same.diff_ids(), image.diff_ids(), "{log}");
+    // Every step says what it can't have.
+    let offline = ByUser {
+        setpriv: IN_A_CONTAINER.to_vec(),
+        ..ByUser::new(&place)
+    };
+    offline.fails(
+        "FROM base\nRUN true # private\n",
+        &["a chroot has no network of its own", "`--network host`"],
+    );
+}

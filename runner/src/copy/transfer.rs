@@ -37,6 +37,18 @@ pub(crate) struct Transfer<'a> {
     /// The two directories of the last entry: most have the same ones.
     parents: Option<(Vec<u8>, OwnedFd, OwnedFd)>,
     buffer: Vec<u8>,
+    names: XattrNames,
+}
+
+/// How names of attributes go from the source to the destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum XattrNames {
+    /// From a root to a root.
+    Plain,
+    /// From a root into a snapshot.
+    Escaped,
+    /// From a snapshot into a root, without overlayfs's own.
+    Unescaped,
 }
 
 impl<'a> Transfer<'a> {
@@ -58,6 +70,23 @@ impl<'a> Transfer<'a> {
             times,
             parents: None,
             buffer: vec![0; BUFFER],
+            names: XattrNames::Plain,
+        }
+    }
+
+    /// The destination is a snapshot.
+    pub(crate) fn escaping(self) -> Self {
+        Self {
+            names: XattrNames::Escaped,
+            ..self
+        }
+    }
+
+    /// The source is a snapshot.
+    pub(crate) fn unescaping(self) -> Self {
+        Self {
+            names: XattrNames::Unescaped,
+            ..self
         }
     }
 
@@ -108,7 +137,7 @@ impl<'a> Transfer<'a> {
         let xattrs = if entry.ids.is_some() {
             Vec::new()
         } else {
-            kept(from, name, shown)?
+            self.names.carry(kept(from, name, shown)?)
         };
         let (uid, gid) = self
             .owner
@@ -263,6 +292,20 @@ impl<'a> Transfer<'a> {
 
     fn full(&self, shown: &[u8]) -> ContainerPath {
         [self.base, shown].join(&b'/').as_slice().into()
+    }
+}
+
+impl XattrNames {
+    fn carry(self, xattrs: Vec<Xattr>) -> Vec<Xattr> {
+        let carry = |(name, value): Xattr| {
+            let name = match self {
+                Self::Plain => Some(name),
+                Self::Escaped => Some(xattr::escape(&name)),
+                Self::Unescaped => xattr::unescape(name),
+            };
+            name.map(|name| (name, value))
+        };
+        xattrs.into_iter().filter_map(carry).collect()
     }
 }
 

@@ -76,10 +76,36 @@ impl Machine {
                 "allow them: `sudo sysctl -w kernel.unprivileged_userns_clone=1`",
             ));
         }
+        if self.is_refused_userns {
+            return Some(self.why_refused(Errno::PERM));
+        }
         if self.uid == 0 && !self.has(CapabilitySet::SETFCAP) {
             return Some(Finding::new(
                 "this root has no CAP_SETFCAP, without which the kernel lets nobody map id 0 into a user namespace",
                 "run it as an ordinary user, such as `--user 1000`, or leave root its capabilities (no `--cap-drop=all`)",
+            ));
+        }
+        None
+    }
+
+    /// Why there can be no chroot.
+    pub(super) fn why_no_chroot(&self) -> Option<Finding> {
+        const NEEDED: CapabilitySet = CapabilitySet::SYS_CHROOT
+            .union(CapabilitySet::CHOWN)
+            .union(CapabilitySet::DAC_OVERRIDE)
+            .union(CapabilitySet::FOWNER)
+            .union(CapabilitySet::SETUID)
+            .union(CapabilitySet::SETGID);
+        if self.uid != 0 {
+            return Some(Finding::new(
+                format!("chroot needs root, and this is uid {}", self.uid),
+                "run it as root, or allow user namespaces",
+            ));
+        }
+        if !self.has(NEEDED) {
+            return Some(Finding::new(
+                "this root lacks one of CAP_SYS_CHROOT, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SETUID and CAP_SETGID",
+                "in a container, leave root its capabilities (no `--cap-drop`), or add these with `--cap-add`",
             ));
         }
         None

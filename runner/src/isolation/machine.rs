@@ -3,9 +3,12 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 
 use super::subids::{self, Grant};
+use crate::job::CommandStatus;
+use crate::mounts;
+use crate::sys::process::{self, Namespaces};
 
 /// The facts. A file that can't be read is as good as empty: what it would have said is then not known to forbid anything.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,8 @@ pub(super) struct Machine {
     pub(super) sysctl_forbids_userns: bool,
     /// `user.max_user_namespaces` is 0.
     pub(super) limit_forbids_userns: bool,
+    /// A user namespace with mounts of its own was tried, and refused.
+    pub(super) is_refused_userns: bool,
     /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu since 23.10).
     pub(super) apparmor_restricts_userns: bool,
 }
@@ -59,13 +64,19 @@ impl Machine {
         );
         let status = text("/proc/self/status");
         let name = name_of(&text("/etc/passwd"), uid);
+        let has_seccomp_filter = field(&status, "Seccomp:") == "2";
         let (users, groups) = (text("/etc/subuid"), text("/etc/subgid"));
         Self {
             uid,
             gid,
             capabilities: capabilities(None).map_or(0, |sets| sets.effective.bits()),
             has_no_new_privileges: field(&status, "NoNewPrivs:") == "1",
-            has_seccomp_filter: field(&status, "Seccomp:") == "2",
+            has_seccomp_filter,
+            // Filters of containers say nothing of themselves. Nobody else is asked: it takes a process.
+            is_refused_userns: has_seccomp_filter
+                && uid == 0
+                && !has_administration()
+                && is_refused_userns(),
             uid_map: text("/proc/self/uid_map"),
             gid_map: text("/proc/self/gid_map"),
             subuids: subids::parse(&users, name.as_deref(), uid),
@@ -93,6 +104,23 @@ impl Machine {
     pub(super) fn has(&self, needed: CapabilitySet) -> bool {
         CapabilitySet::from_bits_retain(self.capabilities).contains(needed)
     }
+}
+
+fn has_administration() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Tries a user namespace, and mounts in it, in a process that ends with them.
+fn is_refused_userns() -> bool {
+    let attempt = || {
+        let made = process::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+            .and_then(|()| mounts::make_private().map_err(|error| error.source));
+        u8::from(made.is_err())
+    };
+    let child = process::clone_process(Namespaces::NOTHING, attempt);
+    let ended = child.and_then(|child| process::wait_for(child.pid));
+    // Without a process to ask, the first job will see.
+    matches!(ended, Ok((CommandStatus::Exited(1), _)))
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {

@@ -91,6 +91,13 @@ pub(crate) fn survey(store: &Path) -> Survey {
                     )
                 }),
             ),
+            (
+                "chroot".to_owned(),
+                match machine.why_no_chroot() {
+                    None => Ok("commands run in a root directory of their own, and share the rest with what is around".to_owned()),
+                    Some(finding) => Err(finding),
+                },
+            ),
         ],
         abilities,
     }

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
 };
 
 /// What Docker, containerd and the reference builder leave to a container.
@@ -22,13 +22,27 @@ pub(super) const DEFAULT: CapabilitySet = CapabilitySet::AUDIT_WRITE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SYS_CHROOT);
 
-/// Gives up everything else, for good: no program that is executed later, setuid or not, gets it back.
+/// What is left in a chroot: less what leads out of it, and what makes devices that lead to the machine's disks.
+pub(super) const IN_CHROOT: CapabilitySet = DEFAULT
+    .difference(CapabilitySet::SYS_CHROOT)
+    .difference(CapabilitySet::MKNOD);
+
+/// Whether this process may filter system calls without giving up setuid programs.
+pub(super) fn may_administrate() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Gives up everything but `kept`, for good: no program that is executed later, setuid or not, gets it back.
 ///
 /// Inheritable and ambient sets end up empty (CVE-2022-29162 was an inheritable set that was not).
-pub(super) fn limit() -> Result<(), Errno> {
+pub(super) fn limit(kept: CapabilitySet) -> Result<(), Errno> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if DEFAULT.contains(capability) {
+        if kept.contains(capability) {
+            continue;
+        }
+        // Leaving out one that is gone takes no privilege.
+        if capability_is_in_bounding_set(capability) == Ok(false) {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
@@ -41,7 +55,7 @@ pub(super) fn limit() -> Result<(), Errno> {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(errno) => return Err(errno),
     }
-    let kept = capabilities(None)?.permitted & DEFAULT;
+    let kept = capabilities(None)?.permitted & kept;
     set_capabilities(
         None,
         CapabilitySets {

@@ -53,14 +53,22 @@ pub(crate) enum SetupOp {
     BringLoopbackUp,
     /// Set the host name.
     SetHostname,
+    /// Take the working root of a chroot.
+    OpenRoot,
     /// Make the new root the only one, and enter the working directory.
     EnterRoot,
+    /// The same by chroot.
+    ChangeRoot,
     /// `--ulimit`.
     SetLimits,
     /// Let only the system calls of the default profile through; while there is still the right to say so.
     FilterSystemCalls,
-    /// Keep only these capabilities.
+    /// The same where there is that right.
+    FilterSystemCallsIfPossible,
+    /// Keep only Docker's default capabilities.
     LimitCapabilities,
+    /// The same, without those that lead out of a chroot.
+    LimitCapabilitiesInChroot,
     /// Become the user.
     BecomeUser,
     /// Make all capabilities inheritable, as a careless caller may have.
@@ -135,6 +143,27 @@ impl SandboxPlan {
         operations.extend([SetupOp::SetHostname, SetupOp::EnterRoot, SetupOp::SetLimits]);
         if !is_insecure {
             operations.extend([SetupOp::FilterSystemCalls, SetupOp::LimitCapabilities]);
+        }
+        operations.push(SetupOp::BecomeUser);
+        Self { operations }
+    }
+}
+
+impl SandboxPlan {
+    /// Plans the life of a job's command in a chroot. Where system calls can't be filtered without forbidding `sudo` too, the
+    /// surrounding container's filter is all there is.
+    pub(crate) fn in_a_chroot(job: &RunJob) -> Self {
+        let mut operations = vec![
+            SetupOp::OpenRoot,
+            SetupOp::LookUpUser,
+            SetupOp::ChangeRoot,
+            SetupOp::SetLimits,
+        ];
+        if job.confinement == Confinement::Default {
+            operations.extend([
+                SetupOp::FilterSystemCallsIfPossible,
+                SetupOp::LimitCapabilitiesInChroot,
+            ]);
         }
         operations.push(SetupOp::BecomeUser);
         Self { operations }

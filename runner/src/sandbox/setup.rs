@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{Resource, Rlimit};
-use rustix::thread::{Gid, Uid};
+use rustix::thread::{CapabilitySet, Gid, Uid};
 
 use super::mount_point::{self, PointKind, Stubs};
 use super::plan::{SandboxPlan, SetupOp};
@@ -22,6 +22,7 @@ use crate::mounts::{self, FsOption, MountApi, MountError};
 use crate::overlay;
 use crate::sys;
 use crate::users::{self, User};
+use crate::working_root;
 
 /// The group of terminals, by Debian's and everybody's numbers.
 const TTY_GROUP: u32 = 5;
@@ -125,12 +126,19 @@ impl Setup<'_> {
                 )
             }),
             SetupOp::SetHostname => self.set_hostname(),
-            SetupOp::EnterRoot => self.enter_root(),
+            SetupOp::OpenRoot => {
+                let path = self.job.root.scratch.join(working_root::ROOT);
+                self.root = Some(overlay::open_directory(&path)?);
+                Ok(())
+            }
+            SetupOp::EnterRoot => self.enter_root(pivot_root),
+            SetupOp::ChangeRoot => self.enter_root(change_root),
             SetupOp::SetLimits => self.job.rlimits.iter().try_for_each(set_limit),
             SetupOp::FilterSystemCalls => seccomp::install().map_err(cannot_filter),
-            SetupOp::LimitCapabilities => capabilities::limit().map_err(|errno| {
-                JobError::from_errno(JobErrorKind::Sandbox, "cannot give up capabilities", errno)
-            }),
+            SetupOp::FilterSystemCallsIfPossible if !capabilities::may_administrate() => Ok(()),
+            SetupOp::FilterSystemCallsIfPossible => seccomp::install().map_err(cannot_filter),
+            SetupOp::LimitCapabilities => limit_to(capabilities::DEFAULT),
+            SetupOp::LimitCapabilitiesInChroot => limit_to(capabilities::IN_CHROOT),
             SetupOp::BecomeUser => self.become_user(),
             #[cfg(test)]
             SetupOp::Inherit => super::weak::inherit_all(),
@@ -404,7 +412,10 @@ impl Setup<'_> {
 
     /// `pivot_root` onto itself: the old root ends up below the new one's mount point and is let go of. Unlike chroot, there
     /// is no way back: the old root is not in this namespace any more.
-    fn enter_root(&mut self) -> Result<(), JobError> {
+    fn enter_root(
+        &mut self,
+        enter: fn(BorrowedFd<'_>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
         let path = &self.job.working_directory;
         let cannot_enter = |errno| {
             JobError::from_errno(
@@ -415,19 +426,7 @@ impl Setup<'_> {
             .at(path.as_slice())
         };
         let directory = mount_point::make_directory(self.root(), path).map_err(cannot_enter)?;
-        let pivot = || -> Result<(), Errno> {
-            rustix::process::fchdir(self.root())?;
-            rustix::process::pivot_root(".", ".")?;
-            unmount(".", UnmountFlags::DETACH)
-        };
-        pivot().map_err(|errno| {
-            JobError::from_errno(
-                JobErrorKind::Sandbox,
-                "cannot enter the root file system (pivot_root)",
-                errno,
-            )
-            .with_help("pivot_root does not work when the machine's own root is an initramfs")
-        })?;
+        enter(self.root())?;
         rustix::process::fchdir(&directory).map_err(cannot_enter)?;
         // CVE-2024-21626: a working directory outside the root would be a way out.
         let is_inside =
@@ -487,6 +486,40 @@ impl Setup<'_> {
             }
         })
     }
+}
+
+fn pivot_root(root: BorrowedFd<'_>) -> Result<(), JobError> {
+    let pivot = || -> Result<(), Errno> {
+        rustix::process::fchdir(root)?;
+        rustix::process::pivot_root(".", ".")?;
+        unmount(".", UnmountFlags::DETACH)
+    };
+    pivot().map_err(|errno| {
+        JobError::from_errno(
+            JobErrorKind::Sandbox,
+            "cannot enter the root file system (pivot_root)",
+            errno,
+        )
+        .with_help("pivot_root does not work when the machine's own root is an initramfs")
+    })
+}
+
+fn change_root(root: BorrowedFd<'_>) -> Result<(), JobError> {
+    let change = || -> Result<(), Errno> {
+        rustix::process::fchdir(root)?;
+        rustix::process::chroot(".")
+    };
+    change().map_err(|errno| {
+        let what = "cannot enter the root file system (chroot)";
+        JobError::from_errno(JobErrorKind::MissingPrivilege, what, errno)
+            .with_help("chroot needs root with CAP_SYS_CHROOT: `--cap-add SYS_CHROOT`")
+    })
+}
+
+fn limit_to(kept: CapabilitySet) -> Result<(), JobError> {
+    capabilities::limit(kept).map_err(|errno| {
+        JobError::from_errno(JobErrorKind::Sandbox, "cannot give up capabilities", errno)
+    })
 }
 
 fn cannot_filter(errno: Errno) -> JobError {

@@ -14,6 +14,7 @@ use super::protocol::Header;
 use super::{SpawnerOptions, protocol, userns, worker};
 use crate::error::JobError;
 use crate::isolation::Rung;
+use crate::mounts::MountApi;
 use crate::sys;
 
 /// Forks the server, which serves `socket` until its other end is closed everywhere.
@@ -65,6 +66,11 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
                 }
             }
             Ok(Some(Header::Job(Rung::Namespaces))) => {
+                return serve_jobs(socket, options, &Ok(()));
+            }
+            Ok(Some(Header::Job(Rung::Chroot { .. }))) => {
+                let mut options = options;
+                options.mount_api = MountApi::Nothing;
                 return serve_jobs(socket, options, &Ok(()));
             }
             Ok(Some(Header::Job(Rung::Userns(maps)))) => {

@@ -43,7 +43,6 @@ impl Namespaces {
     }
 
     /// None: a plain fork that gives a pidfd.
-    #[cfg(test)]
     pub(crate) const NOTHING: Self = Self(0);
 
     /// Both.

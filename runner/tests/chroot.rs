@@ -137,7 +137,7 @@ fn files_are_copied_into_the_same_layers() {
             place
                 .spawner
                 .begin_files(job)
-                .and_then(|begun| begun.wait())
+                .and_then(rbuild_runner::JobHandle::wait)
                 .expect("changed")
                 .layer,
         )

@@ -13,6 +13,7 @@ mod commands;
 mod completion;
 mod drawing;
 mod error;
+mod examples;
 mod failure;
 mod flags;
 mod format;
@@ -47,7 +48,7 @@ use settings::Settings;
 
 /// clap's definition of the whole command line.
 pub(crate) fn command() -> clap::Command {
-    args::Cli::command()
+    examples::add(args::Cli::command())
 }
 
 /// Says what went wrong; the exit code goes with it.

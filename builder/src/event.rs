@@ -1,12 +1,21 @@
 //! What a build says while it runs: data for the terminal, the plain log, JSON and reports.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rbuild_frontend::diagnostic::Diagnostic;
 use rbuild_frontend::source::Source;
 
 use crate::explain::Reason;
+use crate::timestamp::Timestamp;
+
+/// A moment by RFC 3339, in UTC; 1970 for what lies before it.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::new(seconds, since.subsec_nanos()).to_rfc3339()
+}
 
 /// Receives events; called from several threads.
 pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;

@@ -105,7 +105,7 @@ impl Console {
             matches!(mode, ProgressMode::Auto | ProgressMode::Tty) && Size::of_stderr().is_some();
         let view: Box<dyn View> = match mode {
             ProgressMode::Quiet => Box::new(Quiet),
-            ProgressMode::RawJson => Box::new(RawJson),
+            ProgressMode::RawJson => Box::new(RawJson::default()),
             ProgressMode::Auto | ProgressMode::Tty if is_live => Box::new(Live::new(terminal)),
             ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
                 let plain = Plain::new(terminal);

@@ -1,7 +1,11 @@
-//! One JSON object per event and line, for programs. Fields are only ever added.
+//! One JSON object per event and line, for programs: our own events, and beside them the reference's status stream
+//! (`client.SolveStatus` of BuildKit, as `docker buildx build --progress=rawjson` prints it), so that what reads that one reads
+//! this one. Fields are only ever added; `docs/rawjson.schema.json` lists them.
 //!
 //! Every object has `event` and `at` (seconds since the build began). Bytes of a command are text with U+FFFD for what
-//! is not UTF-8, in pieces as the command wrote them.
+//! is not UTF-8, in pieces as the command wrote them; in `logs` they are base64, every one.
+
+mod status;
 
 use std::time::Duration;
 
@@ -9,17 +13,21 @@ use rbuild::BuildOutcome;
 use rbuild::event::{Event, StepOutcome, Stream};
 use serde_json::{Value, json};
 
+use self::status::Status;
 use super::console::View;
 use super::past::reason_json;
 
 /// One JSON object per event.
-#[derive(Debug)]
-pub(crate) struct RawJson;
+#[derive(Debug, Default)]
+pub(crate) struct RawJson {
+    status: Status,
+}
 
 impl View for RawJson {
     fn show(&mut self, at: Duration, event: &Event) -> String {
         let mut object = object_of(event);
         object["at"] = json!(at.as_secs_f64());
+        self.status.add(&mut object, at, event);
         format!("{object}\n")
     }
 }
@@ -100,39 +108,4 @@ fn object_of(event: &Event) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use rbuild::event::StepId;
-
-    use super::*;
-
-    #[test]
-    fn one_object_a_line() {
-        let mut view = RawJson;
-        let mut show = |event| view.show(Duration::from_millis(1_500), &event);
-        let text = [
-            show(Event::Started(StepId(2))),
-            show(Event::Output {
-                step: StepId(2),
-                stream: Stream::Stderr,
-                bytes: b"a\xff\n".to_vec(),
-            }),
-            show(Event::Finished {
-                step: StepId(2),
-                outcome: StepOutcome::Cached,
-                duration: Duration::from_millis(250),
-            }),
-            show(Event::TaskFinished {
-                task: 1,
-                duration: Duration::ZERO,
-                result: Err("no".into()),
-            }),
-        ]
-        .concat();
-        insta::assert_snapshot!(text, @r#"
-        {"at":1.5,"event":"started","step":2}
-        {"at":1.5,"event":"output","step":2,"stream":"stderr","text":"a�\n"}
-        {"at":1.5,"event":"finished","outcome":"cached","seconds":0.25,"step":2}
-        {"at":1.5,"error":"no","event":"task-finished","result":null,"seconds":0.0,"task":1}
-        "#);
-    }
-}
+mod tests;

@@ -388,7 +388,7 @@ fn what_is_missing_is_named_with_what_to_do() {
 }
 
 #[test]
-fn without_user_namespaces_nothing_is_done_and_the_reason_is_told() {
+fn without_user_namespaces_a_chroot_is_taken_and_the_reason_is_told() {
     let place = Place::new();
     // The limit is this test's own user namespace's: the machine's stays.
     let limit = "exec unshare --user --map-root-user sh -euc 'echo 0 > /proc/sys/user/max_user_namespaces; \
@@ -396,10 +396,16 @@ fn without_user_namespaces_nothing_is_done_and_the_reason_is_told() {
     let user = ByUser::new(&place).before(limit);
     user.fails(
         "FROM base\nRUN true\n",
-        &["user.max_user_namespaces", "sysctl -w"],
+        // A network of its own is more than it has: that is never given up unasked.
+        &["user.max_user_namespaces", "sysctl -w", "--network host"],
     );
     let info = user.info();
-    assert!(info.contains("no step can be done here"), "{info}");
+    assert!(info.contains("`--isolation auto` takes: chroot"), "{info}");
+    let asked = user.arg("--isolation=userns");
+    asked.fails(
+        "FROM base\nRUN true\n",
+        &["isolation `userns` can't be had here"],
+    );
 }
 
 #[test]

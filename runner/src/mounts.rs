@@ -28,7 +28,7 @@ pub enum MountApi {
     Automatic,
     /// mount(2) only.
     Classic,
-    /// None: roots are plain directories, see [`crate::working_root`].
+    /// None: roots are plain directories, see `working_root`.
     Nothing,
 }
 

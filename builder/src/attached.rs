@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rbuild_cache::Lease;
 use rbuild_runner::job::{CommandStatus, NetworkJob, RunJob};
-use rbuild_runner::{JobError, PrivateNetwork, Stdio};
+use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork, Stdio};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
@@ -121,4 +121,13 @@ fn own_streams() -> io::Result<Stdio> {
         stdout: copy(io::stdout().as_fd())?,
         stderr: copy(io::stderr().as_fd())?,
     })
+}
+
+/// The code that shells have for a command that could not be run: 127 it is not there, 126 it can't be executed; 125 what is ours.
+pub(crate) fn exit_code_of(error: &JobError) -> u8 {
+    match error.kind {
+        JobErrorKind::CommandNotFound => 127,
+        JobErrorKind::CommandPermissionDenied | JobErrorKind::CommandFormat => 126,
+        _ => 125,
+    }
 }

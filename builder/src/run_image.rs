@@ -11,7 +11,7 @@ use rbuild_runner::job::{
     Access, Confinement, Limits, Network, OverlaySpec, ProvidedFile, RunJob, SandboxMount,
     SandboxMountKind,
 };
-use rbuild_runner::{JobError, JobErrorKind, PrivateNetwork};
+use rbuild_runner::{JobError, PrivateNetwork};
 use tokio_util::sync::CancellationToken;
 
 use crate::attached::{self, AttachedError};
@@ -72,15 +72,7 @@ impl RunError {
     /// 125 for ours, 126 for a command that can't be executed, 127 for one that is not there.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Job { source, .. } if source.kind == JobErrorKind::CommandNotFound => 127,
-            Self::Job { source, .. }
-                if matches!(
-                    source.kind,
-                    JobErrorKind::CommandPermissionDenied | JobErrorKind::CommandFormat
-                ) =>
-            {
-                126
-            }
+            Self::Job { source, .. } => attached::exit_code_of(source),
             _ => 125,
         }
     }

@@ -118,11 +118,7 @@ impl ShellError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoShell { .. } => 127,
-            Self::Job { source, .. } => match source.kind {
-                JobErrorKind::CommandNotFound => 127,
-                JobErrorKind::CommandPermissionDenied | JobErrorKind::CommandFormat => 126,
-                _ => 125,
-            },
+            Self::Job { source, .. } => attached::exit_code_of(source),
             Self::Interrupted => 130,
             _ => 125,
         }

@@ -96,7 +96,7 @@ fn first_line(text: &str) -> Option<String> {
 }
 
 /// The words of an unfinished line; the last is the one at the cursor, and may be empty.
-fn split(line: &str) -> Vec<OsString> {
+pub(super) fn split(line: &str) -> Vec<OsString> {
     let mut words = vec![String::new()];
     let (mut quote, mut is_escaped) = (None, false);
     for letter in line.chars() {

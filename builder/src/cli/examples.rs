@@ -135,31 +135,15 @@ fn add_below(command: Command, above: &[String]) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
-    use crate::cli::{command, typed};
-
-    /// Words as a shell splits them; enough for the quotes above.
-    fn words(line: &str) -> Vec<OsString> {
-        let mut words = vec![String::new()];
-        let mut is_quoted = false;
-        for letter in line.chars() {
-            match letter {
-                '\'' => is_quoted = !is_quoted,
-                ' ' if !is_quoted => words.push(String::new()),
-                _ => words.last_mut().unwrap().push(letter),
-            }
-        }
-        words.into_iter().map(OsString::from).collect()
-    }
+    use crate::cli::{command, completion, typed};
 
     #[test]
     fn examples_are_command_lines() {
         for (_, text) in EXAMPLES {
             for line in text.lines() {
                 let line = line.trim_start();
-                let typed = words(line.split("  ").next().unwrap());
+                let typed = completion::split(line.split("  ").next().unwrap());
                 let matches = command().try_get_matches_from(typed::normalise(&command(), typed));
                 assert!(matches.is_ok(), "{line}: {}", matches.unwrap_err());
             }

@@ -38,6 +38,16 @@ fn output(kind: OutputKind, destination: &Path) -> Output {
     }
 }
 
+/// An image of three layers, pulled from a layout into the store.
+async fn pulled_image(place: &Place) -> BuiltImage {
+    let mut layout = Layout::new(place.path("layout"));
+    let image = layout.image(&three_layers(), "amd64");
+    layout.tag(image, None);
+    let reference = layout_reference(&layout.path, None);
+    let base = resolve(place, &reference, PullPolicy::Missing).await;
+    image_of(place, &base.expect("base")).await
+}
+
 /// A base with nothing on top, as an image.
 async fn image_of(place: &Place, base: &ResolvedBase) -> BuiltImage {
     let chain = place

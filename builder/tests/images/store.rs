@@ -13,22 +13,12 @@ use rbuild_frontend::image_config::HistoryEntry;
 use rbuild_runner::job::{FileJob, FileOperation, LayerEntry, OverlaySpec};
 
 use super::place::{Layout, Place, run};
-use super::{image_of, layout_reference, output, place_chain, resolve, three_layers};
+use super::{layout_reference, output, place_chain, pulled_image, resolve, three_layers};
 
 #[tokio::test]
 async fn images_of_the_store_are_named_listed_and_used_as_bases() {
     let Some(place) = Place::new() else { return };
-    let mut layout = Layout::new(place.path("layout"));
-    let image = layout.image(&three_layers(), "amd64");
-    layout.tag(image, None);
-    let base = resolve(
-        &place,
-        &layout_reference(&layout.path, None),
-        PullPolicy::Missing,
-    )
-    .await
-    .expect("base");
-    let built = image_of(&place, &base).await;
+    let built = pulled_image(&place).await;
     let options = ExportOptions {
         has_index: false,
         tags: vec!["app".to_owned()],
@@ -116,17 +106,7 @@ async fn images_of_the_store_are_named_listed_and_used_as_bases() {
 #[tokio::test]
 async fn a_failed_export_leaves_no_archive() {
     let Some(place) = Place::new() else { return };
-    let mut layout = Layout::new(place.path("layout"));
-    let image = layout.image(&three_layers(), "amd64");
-    layout.tag(image, None);
-    let base = resolve(
-        &place,
-        &layout_reference(&layout.path, None),
-        PullPolicy::Missing,
-    )
-    .await
-    .expect("base");
-    let built = image_of(&place, &base).await;
+    let built = pulled_image(&place).await;
     // A bit flips in the last blob of the store.
     let layer = &built.chain.0[2];
     let original = place

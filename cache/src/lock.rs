@@ -233,7 +233,7 @@ fn is_named(file: &File, path: &Path) -> Result<bool, LockError> {
 
 /// Lets go at once. Closing alone would not, while a child that another thread has just forked keeps its copy of the
 /// descriptor until it calls exec.
-fn unlock(file: &File) {
+pub(crate) fn unlock(file: &File) {
     if let Err(error) = file.unlock() {
         tracing::debug!(%error, "unlocking by closing");
     }

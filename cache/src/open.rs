@@ -20,6 +20,7 @@ use crate::db::{Db, DbError, NotADatabase};
 use crate::failpoint::reach;
 use crate::kept::KEPT;
 use crate::lease::has_live;
+use crate::lock::unlock;
 use crate::store::{DATABASE, StoreError};
 
 /// Version of everything on disk. A change that an older rbuild would misread raises it, and adds a migration.
@@ -55,7 +56,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct OpenLock {
     /// The root directory, locked.
-    _root: File,
+    root: File,
+}
+
+impl Drop for OpenLock {
+    fn drop(&mut self) {
+        unlock(&self.root);
+    }
 }
 
 /// Opens the database of a store that is made where it is missing, and brought to this format where it is older.
@@ -115,7 +122,7 @@ fn lock_root(
         directory => directory.map_err(failed)?,
     };
     match lock(&directory) {
-        Ok(()) => Ok(Some(OpenLock { _root: directory })),
+        Ok(()) => Ok(Some(OpenLock { root: directory })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
@@ -267,5 +274,22 @@ pub(crate) fn make_directory(path: &Path, makes_parents: bool) -> Result<(), Sto
             path: path.to_owned(),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another thread that runs a command has a copy of every descriptor between its fork and its exec.
+    #[test]
+    fn a_root_is_let_go_of_though_a_child_has_a_copy_of_its_descriptor() {
+        let root = tempfile::tempdir().unwrap();
+        let alone = take_root(root.path()).unwrap().unwrap();
+        let copy = alone.root.try_clone().unwrap();
+        assert!(share_root(root.path()).unwrap().is_none());
+        drop(alone);
+        assert!(share_root(root.path()).unwrap().is_some());
+        drop(copy);
     }
 }

@@ -194,6 +194,9 @@ pub const MAX_FILE: usize = 16 << 20;
 /// not be pushed anywhere, and a plan of so many steps would fill the memory.
 pub const MAX_INSTRUCTIONS: usize = 100_000;
 
+/// Comments above one instruction that there is room for at once.
+const FIRST_COMMENTS: usize = 16;
+
 /// `ONBUILD ONBUILD …` is parsed this deep; all but the first level are refused later anyway.
 const MAX_TRIGGER_DEPTH: usize = 4;
 
@@ -219,7 +222,7 @@ pub(crate) fn read(
     let mut parser = Parser {
         reader: LineReader::new(source),
         zone: DirectiveZone::default(),
-        comments: Vec::new(),
+        comments: Vec::with_capacity(FIRST_COMMENTS),
         count: 0,
         warnings: Vec::new(),
         errors: Vec::new(),

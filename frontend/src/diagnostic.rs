@@ -63,7 +63,7 @@ impl Diagnostic {
             code,
             severity: Severity::Error,
             phase,
-            message: message.into(),
+            message: shortened(message.into()),
             span,
             instruction_lines: None,
             label: String::new(),
@@ -98,7 +98,7 @@ impl Diagnostic {
     /// The same with a way out.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
     }
 
@@ -116,6 +116,22 @@ impl Diagnostic {
         self.edits.push(Edit { span, text });
         self
     }
+}
+
+/// Bytes of a message: they name values, and a value may be as long as a file.
+const MOST_BYTES: usize = 2_000;
+
+/// The text without its middle, if it is longer than anybody reads.
+fn shortened(text: String) -> String {
+    if text.len() <= MOST_BYTES {
+        return text;
+    }
+    let (start, end) = (MOST_BYTES / 4 * 3, text.len() - MOST_BYTES / 4);
+    let (start, end) = (
+        text.floor_char_boundary(start),
+        text.ceil_char_boundary(end),
+    );
+    format!("{} … {}", &text[..start], &text[end..])
 }
 
 impl std::fmt::Display for Diagnostic {
@@ -187,6 +203,13 @@ impl Found {
         })
     }
 
+    /// One more error.
+    pub(crate) fn push(&mut self, error: Diagnostic) {
+        if !self.is_full() {
+            self.0.push(error);
+        }
+    }
+
     /// Whether there are more than anybody reads.
     pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= MOST_ERRORS
@@ -216,6 +239,14 @@ impl std::error::Error for Errors {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_have_an_end() {
+        let long = format!("`{}` is not a port", "é".repeat(10_000_000));
+        let error = Diagnostic::error("x", Phase::Plan, Span::default(), long);
+        assert!(error.message.len() <= MOST_BYTES + " … ".len());
+        assert!(error.message.starts_with("`éé") && error.message.ends_with("é` is not a port"));
+    }
 
     #[test]
     fn the_first_error_stays_the_first() {

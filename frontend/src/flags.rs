@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::ast::{Room, Word};
-use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
+use crate::diagnostic::{Diagnostic, Found, Phase};
 use crate::lines::Fragment;
 use crate::source::{Source, Span};
 use crate::suggest::closest;
@@ -120,14 +120,7 @@ fn name_of(flag: &str) -> &str {
 }
 
 impl<'a> Flags<'a> {
-    /// Checks flags against what the instruction offers.
-    pub(crate) fn check(words: &'a [Word<'a>], rules: &[FlagRule]) -> Result<Self, Errors> {
-        let mut found = Found::default();
-        let flags = Self::read(words, rules, &mut found);
-        found.into_result().map(|()| flags)
-    }
-
-    /// As [`Flags::check`], for who goes on with the flags that are right.
+    /// Checks flags against what the instruction offers, and goes on with those that are right.
     pub(crate) fn read(words: &'a [Word<'a>], rules: &[FlagRule], found: &mut Found) -> Self {
         let mut flags = Self {
             words: &[],
@@ -137,7 +130,7 @@ impl<'a> Flags<'a> {
             // What stood before it.
             flags.words = &words[..position];
             if let Err(error) = flags.check_one(word, rules) {
-                found.0.push(*error);
+                found.push(*error);
                 flags.wrong.push(position);
             }
         }
@@ -338,9 +331,9 @@ mod tests {
                     span: Span::default(),
                 })
                 .collect();
-            let checked = Flags::check(&words, &rules)
-                .map(|_| ())
-                .map_err(|errors| errors.first().code);
+            let mut found = Found::default();
+            Flags::read(&words, &rules, &mut found);
+            let checked = found.into_result().map_err(|errors| errors.first().code);
             assert_eq!(&checked, expected, "{flags:?}");
         }
     }

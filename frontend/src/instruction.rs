@@ -100,8 +100,11 @@ pub struct Stage {
     pub name: Option<String>,
     /// `AS name` as written.
     pub name_as_written: Option<Text>,
-    /// The base as written.
+    /// The base as written; empty if `is_readable` is false.
     pub base: Text,
+    /// False for what stands below a `FROM` that could not be read, or above the first one: so that what its
+    /// instructions say can be checked. Never in a program that is whole.
+    pub is_readable: bool,
     /// `--platform` as written.
     pub platform: Option<Text>,
     /// The `FROM` instruction's place.

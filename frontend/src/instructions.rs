@@ -57,9 +57,8 @@ struct Typing {
     stages: Vec<Stage>,
     noted: Noted,
     found: Found,
-    /// Whether an instruction that stands in no stage is worth an error: not behind one that may have been a FROM, and
-    /// not behind another such error.
-    wants_stage: bool,
+    /// Instructions above the first FROM have been told of, once; they make up the first stage.
+    has_orphans: bool,
 }
 
 impl Typing {
@@ -70,7 +69,7 @@ impl Typing {
             stages: Vec::new(),
             noted: Noted::default(),
             found: Found::default(),
-            wants_stage: true,
+            has_orphans: false,
         }
     }
 
@@ -79,35 +78,44 @@ impl Typing {
         if self.found.is_full() {
             return;
         }
-        match typed(node, &self.source) {
-            Err(errors) => {
-                self.wants_stage = self.wants_stage && !may_be_from(node);
-                let errors = errors.map(|error| error.within(node.lines));
-                self.found.or_default::<()>(Err(errors));
+        let told = self.found.0.len();
+        if node.keyword == Keyword::From {
+            match stage::stage(node, &self.source, &mut self.found) {
+                Some(stage) => self.begin(stage),
+                None => self.stages.push(stage::unreadable(node)),
             }
-            Ok(Typed::Stage(mut stage)) => {
-                // Most files have one stage, with as many instructions as this many bytes each.
-                let room = self.source.text().len() / BYTES_EACH;
-                if self.stages.is_empty() {
-                    stage.instructions.reserve(room.clamp(4, 32));
-                }
-                self.stages.push(stage);
-            }
-            Ok(Typed::Instruction(kind)) => self.add(node, kind),
+        } else if let Some(kind) = kind_of(node, &self.source, &mut self.found) {
+            self.add(node, kind);
+        } else if node.keyword == Keyword::Unknown && may_be_from(node) {
+            self.stages.push(stage::unreadable(node));
         }
+        for error in &mut self.found.0[told..] {
+            error.instruction_lines = Some(node.lines);
+        }
+    }
+
+    /// Begins a stage.
+    fn begin(&mut self, mut stage: Stage) {
+        // Most files have one stage, with as many instructions as this many bytes each.
+        let room = self.source.text().len() / BYTES_EACH;
+        if self.stages.is_empty() {
+            stage.instructions.reserve(room.clamp(4, 32));
+        }
+        self.stages.push(stage);
     }
 
     /// Puts an instruction where it belongs.
     fn add(&mut self, node: &mut Node<'_>, kind: InstructionKind) {
+        let is_global = matches!(kind, InstructionKind::Arg(_))
+            && self.stages.len() == usize::from(self.has_orphans);
+        if self.stages.is_empty() && !is_global {
+            self.found.push(before_from(node));
+            self.has_orphans = true;
+            self.stages.push(stage::of_orphans(node));
+        }
         let list = match self.stages.last_mut() {
-            Some(stage) => &mut stage.instructions,
-            None if matches!(kind, InstructionKind::Arg(_)) => &mut self.global_args,
-            None => {
-                if std::mem::take(&mut self.wants_stage) {
-                    self.found.0.push(before_from(node));
-                }
-                return;
-            }
+            Some(stage) if !is_global => &mut stage.instructions,
+            _ => &mut self.global_args,
         };
         list.push(Instruction {
             kind,
@@ -119,50 +127,46 @@ impl Typing {
     }
 }
 
-/// Whether an instruction that could not be read was meant to begin a stage.
+/// Whether a word that is no instruction was meant to begin a stage.
 fn may_be_from(node: &Node<'_>) -> bool {
     let word = letters::upper(&node.word.text);
-    word == "FROM"
-        || closest(&word, ["FROM"]).is_some() && closest(&word, Keyword::names()) == Some("FROM")
+    closest(&word, ["FROM"]).is_some() && closest(&word, Keyword::names()) == Some("FROM")
 }
 
-/// What a node turned out to be.
-enum Typed {
-    Stage(Stage),
-    Instruction(InstructionKind),
-}
-
-/// Checks a node and takes what is in it.
-fn typed(node: &mut Node<'_>, source: &Source) -> Result<Typed, Errors> {
-    let kind = match node.keyword {
-        Keyword::From => return stage::stage(node, source).map(Typed::Stage),
-        Keyword::Add => InstructionKind::Add(transfer::add(node, source)?),
-        Keyword::Arg => InstructionKind::Arg(pairs::args(node, source)?),
-        Keyword::Cmd => InstructionKind::Cmd(plain_command(node, source)?),
-        Keyword::Copy => InstructionKind::Copy(transfer::copy(node, source)?),
-        Keyword::Entrypoint => InstructionKind::Entrypoint(plain_command(node, source)?),
-        Keyword::Env => InstructionKind::Env(pairs::name_values(node, source)?),
+/// Checks a node and takes what is in it: also of one that is wrong, as far as the planner can judge the rest of it.
+/// None for a FROM, which is no instruction of a stage.
+fn kind_of(node: &mut Node<'_>, source: &Source, found: &mut Found) -> Option<InstructionKind> {
+    Some(match node.keyword {
+        Keyword::From => return None,
+        Keyword::Add => InstructionKind::Add(transfer::add(node, source, found)?),
+        Keyword::Arg => InstructionKind::Arg(pairs::args(node, source, found)?),
+        Keyword::Cmd => InstructionKind::Cmd(plain_command(node, source, found)),
+        Keyword::Copy => InstructionKind::Copy(transfer::copy(node, source, found)?),
+        Keyword::Entrypoint => InstructionKind::Entrypoint(plain_command(node, source, found)),
+        Keyword::Env => InstructionKind::Env(pairs::name_values(node, source, found)?),
         Keyword::Expose => {
-            let mut ports = words(node)?;
+            let mut ports = words(node, LIST_HELP, found)?;
             ports.sort_unstable();
             InstructionKind::Expose(ports)
         }
         Keyword::Healthcheck => {
-            InstructionKind::Healthcheck(healthcheck::healthcheck(node, source)?)
+            InstructionKind::Healthcheck(healthcheck::healthcheck(node, source, found)?)
         }
-        Keyword::Label => InstructionKind::Label(pairs::name_values(node, source)?),
-        Keyword::Maintainer => InstructionKind::Maintainer(text(node, source)?),
-        Keyword::Onbuild => InstructionKind::Onbuild(trigger::trigger(node)?),
-        Keyword::Run => InstructionKind::Run(run::run(node, source)?),
-        Keyword::Shell => InstructionKind::Shell(shell(node)?),
+        Keyword::Label => InstructionKind::Label(pairs::name_values(node, source, found)?),
+        Keyword::Maintainer => InstructionKind::Maintainer(text(node, source, found)?),
+        Keyword::Onbuild => InstructionKind::Onbuild(trigger::trigger(node, found)?),
+        Keyword::Run => InstructionKind::Run(run::run(node, source, found)),
+        Keyword::Shell => InstructionKind::Shell(shell(node, found)?),
         // The reference never looks at this instruction's flags.
-        Keyword::Stopsignal => InstructionKind::Stopsignal(single_argument(node, source)?),
-        Keyword::User => InstructionKind::User(text(node, source)?),
-        Keyword::Volume => InstructionKind::Volume(volumes(node)?),
-        Keyword::Workdir => InstructionKind::Workdir(text(node, source)?),
-        Keyword::Unknown => return Err(unknown_instruction(node).into()),
-    };
-    Ok(Typed::Instruction(kind))
+        Keyword::Stopsignal => InstructionKind::Stopsignal(single_argument(node, source, found)?),
+        Keyword::User => InstructionKind::User(text(node, source, found)?),
+        Keyword::Volume => InstructionKind::Volume(volumes(node, found)?),
+        Keyword::Workdir => InstructionKind::Workdir(text(node, source, found)?),
+        Keyword::Unknown => {
+            found.push(unknown_instruction(node));
+            return None;
+        }
+    })
 }
 
 fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
@@ -199,8 +203,8 @@ fn name_of(node: &Node<'_>) -> String {
     node.word.text.to_uppercase()
 }
 
-fn no_flags(node: &Node<'_>) -> Result<(), Errors> {
-    Flags::check(&node.flags, &[]).map(|_| ())
+fn no_flags(node: &Node<'_>, found: &mut Found) {
+    Flags::read(&node.flags, &[], found);
 }
 
 fn missing_argument(node: &Node<'_>, help: &str) -> Diagnostic {
@@ -214,39 +218,37 @@ fn missing_argument(node: &Node<'_>, help: &str) -> Diagnostic {
 }
 
 /// The text of an instruction that takes exactly one, and no flags.
-fn text(node: &Node<'_>, source: &Source) -> Result<Text, Errors> {
-    no_flags(node)?;
-    Ok(single_argument(node, source)?)
+fn text(node: &Node<'_>, source: &Source, found: &mut Found) -> Option<Text> {
+    no_flags(node, found);
+    single_argument(node, source, found)
 }
 
-fn single_argument(node: &Node<'_>, source: &Source) -> Result<Text, Diagnostic> {
-    match node.arguments.words() {
-        [word] => Ok(Text::of(word, source)),
-        _ => Err(missing_argument(
-            node,
-            "write it behind the instruction, on the same line",
-        )),
+fn single_argument(node: &Node<'_>, source: &Source, found: &mut Found) -> Option<Text> {
+    if let [word] = node.arguments.words() {
+        return Some(Text::of(word, source));
     }
+    let help = "write it behind the instruction, on the same line";
+    found.push(missing_argument(node, help));
+    None
 }
+
+const LIST_HELP: &str = "write at least one argument, or remove the instruction";
 
 /// The arguments of an instruction that takes at least one, and no flags.
-fn words(node: &Node<'_>) -> Result<Vec<String>, Errors> {
-    no_flags(node)?;
+fn words(node: &Node<'_>, help: &str, found: &mut Found) -> Option<Vec<String>> {
+    no_flags(node, found);
     let words = node.arguments.words();
     if words.is_empty() {
-        return Err(missing_argument(
-            node,
-            "write at least one argument, or remove the instruction",
-        )
-        .into());
+        found.push(missing_argument(node, help));
+        return None;
     }
-    Ok(texts(words))
+    Some(texts(words))
 }
 
 /// `CMD` and `ENTRYPOINT`; nothing at all is a valid command here.
-fn plain_command(node: &Node<'_>, source: &Source) -> Result<CommandLine, Errors> {
-    no_flags(node)?;
-    Ok(command_line(node, source))
+fn plain_command(node: &Node<'_>, source: &Source, found: &mut Found) -> CommandLine {
+    no_flags(node, found);
+    command_line(node, source)
 }
 
 /// Exec form for a JSON array, otherwise shell form.
@@ -275,16 +277,9 @@ fn texts(words: &[Word<'_>]) -> Vec<String> {
 }
 
 /// `SHELL`
-fn shell(node: &Node<'_>) -> Result<Vec<String>, Errors> {
+fn shell(node: &Node<'_>, found: &mut Found) -> Option<Vec<String>> {
     const HELP: &str = "write it as a JSON array, such as `SHELL [\"/bin/bash\", \"-c\"]`";
-    let with_help = |error: Diagnostic| {
-        if error.code == "missing-argument" {
-            error.with_help(HELP)
-        } else {
-            error
-        }
-    };
-    let shell = words(node).map_err(|errors| errors.map(with_help))?;
+    let shell = words(node, HELP, found)?;
     if !node.is_json() {
         let text = &node.arguments.words()[0];
         let error = error("shell-not-json", text.span, "SHELL takes a JSON array only");
@@ -298,23 +293,24 @@ fn shell(node: &Node<'_>) -> Result<Vec<String>, Errors> {
         } else {
             HELP.to_owned()
         };
-        return Err(error.with_help(help).into());
+        found.push(error.with_help(help));
+        return None;
     }
-    Ok(shell)
+    Some(shell)
 }
 
 /// `VOLUME`
-fn volumes(node: &Node<'_>) -> Result<Vec<String>, Errors> {
-    let volumes = words(node)?;
-    let mut found = Found::default();
+fn volumes(node: &Node<'_>, found: &mut Found) -> Option<Vec<String>> {
+    let volumes = words(node, LIST_HELP, found)?;
+    let told = found.0.len();
     for (volume, word) in volumes.iter().zip(node.arguments.words()) {
         if volume.trim().is_empty() {
             let blank = error("blank-volume", word.span, "a volume can't be an empty text");
-            found.0.push(blank.with_help("write a path"));
+            found.push(blank.with_help("write a path"));
         }
     }
     let trimmed = volumes.iter().map(|volume| volume.trim().to_owned());
-    found.into_result().map(|()| trimmed.collect())
+    (found.0.len() == told).then(|| trimmed.collect())
 }
 
 #[cfg(test)]

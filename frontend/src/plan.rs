@@ -194,26 +194,30 @@ impl Look {
             arguments: Vec::new(),
             target: None,
         };
-        if program.stages.is_empty() {
-            if program.is_whole {
-                look.found.0.push(no_stage(program));
-            }
-            return look;
+        if program.stages.is_empty() && program.is_whole {
+            look.found.0.push(no_stage(program));
         }
         let mut budget = Budget::default();
         let mut global = GlobalScope::new(inputs, &mut look.checks, &mut budget, &mut look.found);
+        if program.stages.is_empty() {
+            return look;
+        }
         look.found
             .0
             .extend(epoch::settle(inputs, &mut global).err());
         let table = StageTable::new(inputs, &global, &mut look.checks, &mut look.found);
         let target = table.target();
-        if let Err(error) = &target
-            && program.is_whole
-        {
-            look.found.0.push(error.clone());
-        }
+        let target = match target {
+            Ok(target) => Some(target),
+            // The name may be in what could not be read: any stage will do to look at.
+            Err(_) if !program.is_whole => Some(table.heads.len() - 1),
+            Err(error) => {
+                look.found.0.push(error);
+                None
+            }
+        };
         table.check_sources(&mut look.found);
-        let Ok(target) = target else {
+        let Some(target) = target else {
             return look;
         };
         let (reach, needs) = Reach::from_target(&table, target, &mut look.found);

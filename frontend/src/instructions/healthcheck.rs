@@ -2,7 +2,7 @@
 
 use super::{command_of, error, missing_argument};
 use crate::ast::Node;
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Found};
 use crate::duration;
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::instruction::Healthcheck;
@@ -21,63 +21,48 @@ const FLAGS: [FlagRule; 5] = [
 const MIN_NANOSECONDS: i64 = 1_000_000;
 
 /// Types a `HEALTHCHECK`.
-pub(super) fn healthcheck(node: &Node<'_>, source: &Source) -> Result<Healthcheck, Errors> {
+pub(super) fn healthcheck(
+    node: &Node<'_>,
+    source: &Source,
+    found: &mut Found,
+) -> Option<Healthcheck> {
     let Some((kind, command)) = node.arguments.words().split_first() else {
-        return Err(missing_argument(
-            node,
-            "write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`",
-        )
-        .into());
+        let help = "write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`";
+        found.push(missing_argument(node, help));
+        return None;
     };
-    match kind.text.to_uppercase().as_str() {
-        // The reference never looks at the flags of this form.
-        "NONE" => match command {
-            [] => Ok(Healthcheck::None),
-            [stray, ..] => Err(error(
-                "stray-argument",
-                stray.span,
-                "HEALTHCHECK NONE takes no arguments",
-            )
-            .with_help("remove what follows NONE, or write `HEALTHCHECK CMD command`")
-            .into()),
-        },
-        "CMD" => {
-            let mut found = Found::default();
-            let flags = Flags::read(&node.flags, &FLAGS, &mut found);
-            if command.is_empty() {
-                found.0.push(error(
-                    "missing-argument",
-                    kind.span,
-                    "HEALTHCHECK CMD needs a command",
-                )
-                .with_label("nothing follows")
-                .with_help(
-                    "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off",
-                ));
-            }
-            let check = Healthcheck::Command {
-                command: command_of(command, node.is_json(), source),
-                interval: found.or_default(interval(&flags, "interval")),
-                timeout: found.or_default(interval(&flags, "timeout")),
-                start_period: found.or_default(interval(&flags, "start-period")),
-                start_interval: found.or_default(interval(&flags, "start-interval")),
-                retries: found.or_default(retries(&flags)),
-            };
-            found.into_result().map(|()| check)
+    let name = kind.text.to_uppercase();
+    // The reference never looks at the flags of this form.
+    if name == "NONE" {
+        if let Some(stray) = command.first() {
+            let message = "HEALTHCHECK NONE takes no arguments";
+            let help = "remove what follows NONE, or write `HEALTHCHECK CMD command`";
+            found.push(error("stray-argument", stray.span, message).with_help(help));
         }
-        _ => {
-            Flags::check(&node.flags, &FLAGS)?;
-            let message = format!("`{}` is not a kind of health check", kind.text);
-            let error = error("unknown-healthcheck", kind.span, message);
-            Err(match closest(&kind.text, ["CMD", "NONE"]) {
-                Some(known) => error.with_help(format!("did you mean `{known}`?")),
-                None => error.with_help(
-                    "write CMD before the command, or NONE to turn an inherited check off",
-                ),
-            }
-            .into())
-        }
+        return Some(Healthcheck::None);
     }
+    let flags = Flags::read(&node.flags, &FLAGS, found);
+    if name != "CMD" {
+        let message = format!("`{}` is not a kind of health check", kind.text);
+        let help = match closest(&kind.text, ["CMD", "NONE"]) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => "write CMD before the command, or NONE to turn an inherited check off".into(),
+        };
+        found.push(error("unknown-healthcheck", kind.span, message).with_help(help));
+    } else if command.is_empty() {
+        let help = "write the command behind CMD; `HEALTHCHECK NONE` turns an inherited check off";
+        let message = "HEALTHCHECK CMD needs a command";
+        let missing = error("missing-argument", kind.span, message);
+        found.push(missing.with_label("nothing follows").with_help(help));
+    }
+    Some(Healthcheck::Command {
+        command: command_of(command, node.is_json(), source),
+        interval: found.or_default(interval(&flags, "interval")),
+        timeout: found.or_default(interval(&flags, "timeout")),
+        start_period: found.or_default(interval(&flags, "start-period")),
+        start_interval: found.or_default(interval(&flags, "start-interval")),
+        retries: found.or_default(retries(&flags)),
+    })
 }
 
 /// A duration in nanoseconds; nothing and zero mean the engine's default.

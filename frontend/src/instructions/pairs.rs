@@ -2,25 +2,28 @@
 
 use super::{error, missing_argument, name_of, no_flags};
 use crate::ast::{Arguments, Node};
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Found};
 use crate::instruction::{ArgPair, NameValue};
 use crate::source::{Source, Span};
 use crate::text::Text;
 
 /// `ARG`; the reference never looks at its flags.
-pub(super) fn args(node: &Node<'_>, source: &Source) -> Result<Vec<ArgPair>, Errors> {
+pub(super) fn args(node: &Node<'_>, source: &Source, found: &mut Found) -> Option<Vec<ArgPair>> {
     let words = node.arguments.words();
     if words.is_empty() {
-        return Err(missing_argument(node, "write `ARG name` or `ARG name=default`").into());
+        found.push(missing_argument(
+            node,
+            "write `ARG name` or `ARG name=default`",
+        ));
+        return None;
     }
-    let mut found = Found::default();
     let mut pairs = Vec::with_capacity(words.len());
     for word in words {
         let start = word.span.start;
         let equals = word.text.bytes().position(|byte| byte == b'=');
         let (name, default) = match equals {
             Some(0) => {
-                found.0.push(blank_name(node, word.span));
+                found.push(blank_name(node, word.span));
                 continue;
             }
             Some(at) => {
@@ -35,23 +38,26 @@ pub(super) fn args(node: &Node<'_>, source: &Source) -> Result<Vec<ArgPair>, Err
             span: word.span,
         });
     }
-    found.into_result().map(|()| pairs)
+    Some(pairs)
 }
 
 /// `ENV` and `LABEL`
-pub(super) fn name_values(node: &Node<'_>, source: &Source) -> Result<Vec<NameValue>, Errors> {
-    no_flags(node)?;
+pub(super) fn name_values(
+    node: &Node<'_>,
+    source: &Source,
+    found: &mut Found,
+) -> Option<Vec<NameValue>> {
+    no_flags(node, found);
     let Arguments::Pairs(pairs) = &node.arguments else {
-        return Err(
-            missing_argument(node, &format!("write `{} name=value`", name_of(node))).into(),
-        );
+        let help = format!("write `{} name=value`", name_of(node));
+        found.push(missing_argument(node, &help));
+        return None;
     };
-    let mut found = Found::default();
     let mut typed = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let (name, value) = (&pair.name, &pair.value);
         if name.text.is_empty() {
-            found.0.push(blank_name(node, name.span));
+            found.push(blank_name(node, name.span));
             continue;
         }
         let value_start = if pair.is_legacy {
@@ -66,7 +72,7 @@ pub(super) fn name_values(node: &Node<'_>, source: &Source) -> Result<Vec<NameVa
             span: name.span,
         });
     }
-    found.into_result().map(|()| typed)
+    Some(typed)
 }
 
 fn blank_name(node: &Node<'_>, span: Span) -> Diagnostic {

@@ -4,7 +4,7 @@ use super::{command_line, error};
 use crate::ast::Node;
 use crate::boolean;
 use crate::csv;
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::graph::Device;
 use crate::instruction::RunInstruction;
@@ -19,13 +19,12 @@ const FLAGS: [FlagRule; 4] = [
 ];
 
 /// Types a `RUN`.
-pub(super) fn run(node: &mut Node<'_>, source: &Source) -> Result<RunInstruction, Errors> {
-    let mut found = Found::default();
-    let flags = Flags::read(&node.flags, &FLAGS, &mut found);
+pub(super) fn run(node: &mut Node<'_>, source: &Source, found: &mut Found) -> RunInstruction {
+    let flags = Flags::read(&node.flags, &FLAGS, found);
     for (mount, span) in flags.list("mount") {
         found.or_default(check_mount(mount, span));
     }
-    let run = RunInstruction {
+    RunInstruction {
         command: command_line(node, source),
         heredocs: std::mem::take(&mut node.heredocs),
         mounts: flags.texts("mount", source).collect(),
@@ -35,8 +34,7 @@ pub(super) fn run(node: &mut Node<'_>, source: &Source) -> Result<RunInstruction
             .list("device")
             .filter_map(|(text, span)| found.or_default(device(text, span).map(Some)))
             .collect(),
-    };
-    found.into_result().map(|()| run)
+    }
 }
 
 /// `--device=name[,required]`: the first option that is no key is the name, `=` in it or not.

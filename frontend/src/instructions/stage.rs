@@ -1,45 +1,45 @@
 //! `FROM`: where a stage begins.
 
 use super::{error, missing_argument};
-use crate::ast::{Node, Word};
-use crate::diagnostic::{Diagnostic, Errors};
+use crate::ast::{Arguments, Node, Word};
+use crate::diagnostic::{Diagnostic, Found};
 use crate::flags::{FlagKind, Flags};
-use crate::instruction::Stage;
+use crate::instruction::{Comments, Stage};
 use crate::letters;
 use crate::source::Source;
 use crate::suggest::closest;
 use crate::text::Text;
 
 /// `FROM [--platform=…] image [AS name]`
-pub(super) fn stage(node: &mut Node<'_>, source: &Source) -> Result<Stage, Errors> {
-    let flags = Flags::check(&node.flags, &[("platform", FlagKind::Text)])?;
+pub(super) fn stage(node: &mut Node<'_>, source: &Source, found: &mut Found) -> Option<Stage> {
+    let flags = Flags::read(&node.flags, &[("platform", FlagKind::Text)], found);
     let words = node.arguments.words();
     let (base, name) = match words {
         [base] => (base, None),
         [base, word, name] if letters::is_as(&word.text) => (base, Some(name)),
         [] => {
-            return Err(
-                missing_argument(node, "write an image, or `scratch` for an empty root").into(),
-            );
+            let help = "write an image, or `scratch` for an empty root";
+            found.push(missing_argument(node, help));
+            return None;
         }
-        [base, stray, rest @ ..] => return Err(stray_word(base, stray, rest).into()),
+        [base, stray, rest @ ..] => {
+            found.push(stray_word(base, stray, rest));
+            return None;
+        }
     };
     let lower = name.map(|name| letters::lower(&name.text));
     if let (Some(word), Some(lower)) = (name, &lower)
         && !is_stage_name(lower)
     {
-        return Err(error(
-            "invalid-stage-name",
-            word.span,
-            format!("`{}` can't be a stage's name", word.text),
-        )
-        .with_help("a name begins with a letter and goes on with letters, digits, `-`, `_` and `.`")
-        .into());
+        let message = format!("`{}` can't be a stage's name", word.text);
+        let help = "a name begins with a letter and goes on with letters, digits, `-`, `_` and `.`";
+        found.push(error("invalid-stage-name", word.span, message).with_help(help));
     }
-    Ok(Stage {
+    Some(Stage {
         name: lower,
         name_as_written: name.map(|name| Text::of(name, source)),
         base: Text::of(base, source),
+        is_readable: true,
         platform: flags.text("platform", source),
         span: node.span,
         lines: node.lines,
@@ -47,6 +47,42 @@ pub(super) fn stage(node: &mut Node<'_>, source: &Source) -> Result<Stage, Error
         comments: std::mem::take(&mut node.comments),
         instructions: Vec::new(),
     })
+}
+
+/// A stage that nothing is known of.
+fn blank(node: &Node<'_>) -> Stage {
+    Stage {
+        name: None,
+        name_as_written: None,
+        base: Text::default(),
+        is_readable: false,
+        platform: None,
+        span: node.span,
+        lines: node.lines,
+        base_span: node.word.span,
+        comments: Comments::default(),
+        instructions: Vec::new(),
+    }
+}
+
+/// The stage below something that was meant to be a FROM. Its last word may be a name that others copy from.
+pub(super) fn unreadable(node: &Node<'_>) -> Stage {
+    let unparsed = match &node.arguments {
+        Arguments::Unparsed(word) => word.text.split_whitespace().skip(1).last(),
+        _ => None,
+    };
+    let words = node.arguments.words().iter().skip(1);
+    let name = words.last().map(|word| &*word.text).or(unparsed);
+    Stage {
+        name: name.map(letters::lower),
+        name_as_written: name.map(Text::from),
+        ..blank(node)
+    }
+}
+
+/// The stage of what stands above the first FROM, begun by its first instruction.
+pub(super) fn of_orphans(first: &Node<'_>) -> Stage {
+    blank(first)
 }
 
 /// A word behind the image that is not `AS`, or is not followed by one name.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::error;
 use crate::ast::{Node, Word};
-use crate::diagnostic::{Diagnostic, Errors, Found};
+use crate::diagnostic::{Diagnostic, Found};
 use crate::flags::{FlagKind, FlagRule, Flags};
 use crate::heredoc;
 use crate::instruction::{AddInstruction, CopyInstruction, Heredoc, SourceArgument, Transfer};
@@ -31,28 +31,24 @@ const ADD_FLAGS: [FlagRule; 7] = [
 ];
 
 /// Types a `COPY`.
-pub(super) fn copy(node: &Node<'_>, source: &Source) -> Result<CopyInstruction, Errors> {
-    let mut found = Found::default();
-    let flags = Flags::read(&node.flags, &COPY_FLAGS, &mut found);
-    let copy = CopyInstruction {
-        transfer: found.or_default(transfer(node, &flags, source)),
+pub(super) fn copy(node: &Node<'_>, source: &Source, found: &mut Found) -> Option<CopyInstruction> {
+    let flags = Flags::read(&node.flags, &COPY_FLAGS, found);
+    Some(CopyInstruction {
+        transfer: found.or_default(transfer(node, &flags, source).map(Some))?,
         from: flags.text("from", source),
         keeps_parents: flags.switch("parents").unwrap_or(false),
-    };
-    found.into_result().map(|()| copy)
+    })
 }
 
 /// Types an `ADD`.
-pub(super) fn add(node: &Node<'_>, source: &Source) -> Result<AddInstruction, Errors> {
-    let mut found = Found::default();
-    let flags = Flags::read(&node.flags, &ADD_FLAGS, &mut found);
-    let add = AddInstruction {
-        transfer: found.or_default(transfer(node, &flags, source)),
+pub(super) fn add(node: &Node<'_>, source: &Source, found: &mut Found) -> Option<AddInstruction> {
+    let flags = Flags::read(&node.flags, &ADD_FLAGS, found);
+    Some(AddInstruction {
+        transfer: found.or_default(transfer(node, &flags, source).map(Some))?,
         checksum: flags.text("checksum", source),
         keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
-    };
-    found.into_result().map(|()| add)
+    })
 }
 
 fn transfer(node: &Node<'_>, flags: &Flags<'_>, file: &Source) -> Result<Transfer, Diagnostic> {

@@ -1,8 +1,8 @@
 //! `ONBUILD`: storing a trigger, and reading it when it fires.
 
-use super::{Typed, error, missing_argument, no_flags, typed};
+use super::{error, kind_of, missing_argument, no_flags};
 use crate::ast::{self, Arguments, Node};
-use crate::diagnostic::{Diagnostic, Errors, Phase};
+use crate::diagnostic::{Diagnostic, Errors, Found, Phase};
 use crate::instruction::{Instruction, InstructionKind};
 use crate::source::{Lines, Source, Span};
 
@@ -35,12 +35,16 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
             "the image must be built again with one instruction in each ONBUILD",
         );
     };
-    match typed(node, &source).map_err(|errors| errors.map(place))? {
-        Typed::Stage(_) => refuse(
+    let mut found = Found::default();
+    let kind = kind_of(node, &source, &mut found);
+    found.into_result().map_err(|errors| errors.map(place))?;
+    match kind {
+        // Of anything else that is not read there is an error.
+        None => refuse(
             "FROM can't be a trigger",
             "the image must be built again without this trigger",
         ),
-        Typed::Instruction(kind) => Ok(Instruction {
+        Some(kind) => Ok(Instruction {
             kind: placed_at(kind, span),
             span,
             lines,
@@ -69,23 +73,20 @@ fn placed_at(mut kind: InstructionKind, span: Span) -> InstructionKind {
 }
 
 /// `ONBUILD`: the trigger's text. What the trigger says is checked when it fires, its first word excepted.
-pub(super) fn trigger(node: &Node<'_>) -> Result<String, Errors> {
-    no_flags(node)?;
+pub(super) fn trigger(node: &Node<'_>, found: &mut Found) -> Option<String> {
+    no_flags(node, found);
     let Arguments::Trigger(trigger) = &node.arguments else {
-        return Err(
-            missing_argument(node, "write the instruction that child builds are to run").into(),
-        );
+        let help = "write the instruction that child builds are to run";
+        found.push(missing_argument(node, help));
+        return None;
     };
     let word = &trigger.word;
     let keyword = word.text.to_uppercase();
     if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
-        return Err(error(
-            "invalid-trigger",
-            word.span,
-            format!("{keyword} can't be an ONBUILD trigger"),
-        )
-        .with_help("any instruction but ONBUILD, FROM and MAINTAINER can")
-        .into());
+        let message = format!("{keyword} can't be an ONBUILD trigger");
+        let help = "any instruction but ONBUILD, FROM and MAINTAINER can";
+        found.push(error("invalid-trigger", word.span, message).with_help(help));
+        return None;
     }
     // Go's `\s`: no vertical tab.
     let is_blank = |char: char| matches!(char, '\t' | '\n' | '\u{c}' | '\r' | ' ');
@@ -98,5 +99,5 @@ pub(super) fn trigger(node: &Node<'_>) -> Result<String, Errors> {
     for heredoc in &node.heredocs {
         text = text + "\n" + &heredoc.content + &heredoc.name;
     }
-    Ok(text)
+    Some(text)
 }

@@ -19,6 +19,7 @@ use crate::graph::{
 use crate::instruction::{Instruction, InstructionKind};
 use crate::path;
 use crate::platform::Platform;
+use crate::source::Span;
 use crate::text::Text;
 use crate::word::{Escapes, Expansion, Mode, Quotes};
 
@@ -104,9 +105,12 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             if found.0.len() >= MOST_ERRORS {
                 break;
             }
-            if !self.may_follow(planned, &errors, found) {
-                let errors = errors.map(|error| error.within(lines));
-                found.or_default::<()>(Err(errors));
+            if !Self::may_follow(planned, &errors, found) {
+                for error in errors.into_vec() {
+                    if self.is_certain_of(planned, &error) {
+                        found.push(error.within(lines));
+                    }
+                }
             }
             let kind = &planned.instruction.kind;
             self.state.is_certain &= !matches!(
@@ -118,7 +122,7 @@ impl<'a, 'b> Evaluator<'a, 'b> {
     }
 
     /// Whether what is wrong with an instruction may come from another error.
-    fn may_follow(&self, planned: &StageInstruction<'_>, errors: &Errors, found: &Found) -> bool {
+    fn may_follow(planned: &StageInstruction<'_>, errors: &Errors, found: &Found) -> bool {
         let instruction = &*planned.instruction;
         // One of the stages of a circle always stands too low.
         let is_of_circle = errors.first().code == "forward-reference"
@@ -126,15 +130,24 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 .0
                 .iter()
                 .any(|error| error.code == "circular-dependency");
+        is_of_circle || !planned.is_trigger && found.has(instruction.lines)
+    }
+
+    /// Whether an error is there whatever the values of variables are, where those are in doubt.
+    fn is_certain_of(&self, planned: &StageInstruction<'_>, error: &Diagnostic) -> bool {
         // A substitution that is none does not depend on any value.
-        let is_of_the_text = errors.iter().all(|error| error.code == "expansion");
-        let text = self.inputs.program.source.text();
-        let place = instruction.span.start..instruction.span.end;
-        let has_variables =
-            || planned.is_trigger || text.get(place).is_some_and(|text| text.contains('$'));
-        is_of_circle
-            || !planned.is_trigger && found.has(instruction.lines)
-            || !self.state.is_certain && !is_of_the_text && has_variables()
+        if self.state.is_certain || error.code == "expansion" {
+            return true;
+        }
+        let file = self.inputs.program.source.text();
+        let text_at = |span: Span| file.get(span.start..span.end).unwrap_or("$");
+        let text = text_at(planned.instruction.span);
+        if planned.is_trigger || !text.contains('$') {
+            return !planned.is_trigger;
+        }
+        // These are about a port or a mount's option, whatever the others say; only a mount's type counts for all of it.
+        let is_of_one_word = matches!(error.code, "invalid-port" | "invalid-mount");
+        is_of_one_word && !text_at(error.span).contains('$') && !text.contains("type=$")
     }
 
     /// What the stage's FROM says.

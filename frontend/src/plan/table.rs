@@ -89,7 +89,7 @@ impl<'a> StageTable<'a> {
             contexts,
         };
         for (index, stage) in inputs.program.stages.iter().enumerate() {
-            let head = if found.is_full() {
+            let head = if found.is_full() || !stage.is_readable {
                 StageHead::unknown(stage)
             } else {
                 table.head(stage, global, checks).unwrap_or_else(|error| {

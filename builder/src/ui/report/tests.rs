@@ -66,6 +66,80 @@ fn text_for_people() {
     assert_eq!(counted(1, "error"), "1 error");
 }
 
+/// A misspelt FROM takes the stage away from every line below: of that nothing is said, of all that is wrong otherwise
+/// everything.
+#[test]
+fn all_errors_behind_a_misspelt_from() {
+    let text_of = "FORM base\nRUN --mount=typ=bind true\nRUN --netwrok=none --mount=type=cach,target=/a true\nWORKDIR\nCOPPY a b\nEXPOSE 80 x\nCOPY --chmod=9 a b\n";
+    insta::assert_snapshot!(text(&report(text_of), Terminal::default()), @r"
+    error[unknown-instruction]: unknown instruction `FORM`
+     --> Dockerfile:1:1
+      |
+    1 | FORM base
+      | ^^^^
+      |
+      = help: did you mean `FROM`?
+
+    error[invalid-mount]: there is no mount option `typ`
+     --> Dockerfile:2:13
+      |
+    2 | RUN --mount=typ=bind true
+      |             ^^^^^^^^
+      |
+      = help: did you mean `type`?
+
+    error[unknown-flag]: unknown flag `--netwrok`
+     --> Dockerfile:3:5
+      |
+    3 | RUN --netwrok=none --mount=type=cach,target=/a true
+      |     ^^^^^^^^^
+      |
+      = help: did you mean `--network`?
+
+    error[invalid-mount]: there is no mount type `cach`
+     --> Dockerfile:3:28
+      |
+    3 | RUN --netwrok=none --mount=type=cach,target=/a true
+      |                            ^^^^^^^^^
+      |
+      = help: did you mean `cache`?
+
+    error[missing-argument]: WORKDIR needs an argument
+     --> Dockerfile:4:1
+      |
+    4 | WORKDIR
+      | ^^^^^^^ nothing follows
+      |
+      = help: write it behind the instruction, on the same line
+
+    error[unknown-instruction]: unknown instruction `COPPY`
+     --> Dockerfile:5:1
+      |
+    5 | COPPY a b
+      | ^^^^^
+      |
+      = help: did you mean `COPY`?
+
+    error[invalid-port]: `x` is not a port: `x` is not a port number between 0 and 65535
+     --> Dockerfile:6:11
+      |
+    6 | EXPOSE 80 x
+      |           ^
+      |
+      = help: ports look like `80`, `53/udp` or `8000-8010`; protocols are tcp, udp and sctp
+
+    error[invalid-mode]: mode `9` is not an octal number between 0 and 07777
+     --> Dockerfile:7:14
+      |
+    7 | COPY --chmod=9 a b
+      |              ^
+      |
+      = help: write an octal number such as `755`, or changes such as `u+x,go-w`
+
+    8 errors
+    ");
+}
+
 #[test]
 fn workflow_commands() {
     insta::assert_snapshot!(github::commands(&report(REFUSED)), @r"

@@ -222,10 +222,54 @@ fn all_independent_errors_are_told_the_references_first() {
         ),
         ("FORM a\nRUN b\n", &[("unknown-instruction", 1)]),
         ("FROM a b c d\nRUN b\n", &[("invalid-from", 1)]),
+        // What stands on a base that nobody could read is judged all the same; nothing about the base follows.
+        (
+            "FORM base AS b\nRUN --mount=typ=bind true\nRUN --netwrok=none --mount=type=bnd,target=$X x\nWORKDIR\nCOPPY a b\nEXPOSE $P x\nVOLUME $V\nFROM b\nCOPY --from=b a c\nSTOPSIGNAL x\n",
+            &[
+                ("unknown-instruction", 1),
+                ("invalid-mount", 2),
+                ("unknown-flag", 3),
+                ("invalid-mount", 3),
+                ("missing-argument", 4),
+                ("unknown-instruction", 5),
+                ("invalid-port", 6),
+                ("invalid-signal", 10),
+            ],
+        ),
+        (
+            "ARG V=1\nRUN --mount=typ=bind a\nARG W=2\nFROM a:$W as 1\nEXPOSE x\nCOPY --from=1 b c\n",
+            &[
+                ("no-stage", 2),
+                ("invalid-mount", 2),
+                ("invalid-stage-name", 4),
+                ("invalid-port", 5),
+            ],
+        ),
+        (
+            "FROM --platfrom=x A:b:c\nEXPOSE --all x\nHEALTHCHECK --retries=x CMMD y\nVOLUME --a [\"\"]\nENV --b =c\n",
+            &[
+                ("unknown-flag", 1),
+                ("invalid-image-name", 1),
+                ("unknown-flag", 2),
+                ("invalid-port", 2),
+                ("invalid-retries", 3),
+                ("unknown-healthcheck", 3),
+                ("unknown-flag", 4),
+                ("blank-volume", 4),
+                ("unknown-flag", 5),
+                ("blank-name", 5),
+            ],
+        ),
+        ("ARG V=${\n", &[("no-stage", 1), ("expansion", 1)]),
+        // A name that the broken line may have said is not blamed.
+        (
+            "FROM a My_Stage\nFROM c AS d\nCOPY --from=My_Stage e f\nRUN --mount=from=My_Stage,typ=x g\n",
+            &[("invalid-from", 1), ("invalid-mount", 4)],
+        ),
         // A variable that an error left without its value is not blamed.
         (
             "ARG V=${\nFROM a:$V\nARG W=$V\nEXPOSE $W 70000\nEXPOSE 1/x\n",
-            &[("expansion", 1), ("invalid-port", 5)],
+            &[("expansion", 1), ("invalid-port", 4), ("invalid-port", 5)],
         ),
         (
             "FROM a\nARG P=${Q:?}\nENV R=${P\nHEALTHCHECK --timout=1 --interval=5 CMD x\n",

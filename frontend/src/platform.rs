@@ -147,6 +147,10 @@ impl Platform {
         let shape = || PlatformError::Shape {
             text: text.to_owned(),
         };
+        // Nothing known comes near; a hostile text may be all slashes.
+        if text.len() > 1_024 {
+            return Err(shape());
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let (system, os_version) = split_version(parts[0]);
         let words = std::iter::once(system)

@@ -12,6 +12,8 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 const OFFICIAL_NAMESPACE: &str = "library/";
 /// Longest repository name, from the distribution specification's reference implementation.
 const MAX_REPOSITORY: usize = 255;
+/// Bytes of all parts together, with room to spare: what is longer is not looked at.
+const MOST_BYTES: usize = 4096;
 /// Longest tag, likewise.
 const MAX_TAG: usize = 128;
 
@@ -65,6 +67,9 @@ impl Reference {
         };
         if text.is_empty() {
             return Err(ReferenceError::Empty);
+        }
+        if text.len() > MOST_BYTES {
+            return Err(error("length"));
         }
         if text.len() == 64 && text.bytes().all(is_lower_hex) {
             return Err(ReferenceError::Id {

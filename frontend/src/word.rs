@@ -290,9 +290,10 @@ impl<'a, E: Environment + ?Sized> Expander<'a, E> {
                     let value = self.dollar()?;
                     self.take_effort(value.len())?;
                     check_length(text.len() + value.len())?;
-                    value
-                        .chars()
-                        .for_each(|char| self.push_char(&mut words, char));
+                    if self.collects_words {
+                        let chars = value.chars();
+                        chars.for_each(|char| self.push_char(&mut words, char));
+                    }
                     text.push_str(&value);
                 }
                 '\'' if self.mode.quotes != Quotes::Ordinary => {

@@ -176,6 +176,46 @@ fn variables_do_not_grow_without_end() {
     assert_eq!(code(&format!("{value}{}", some.repeat(3))), "expansion");
 }
 
+/// What a FROM says is made of variables too, and said again in what is wrong with it.
+#[test]
+fn long_words_of_many_stages_are_counted() {
+    let growing = format!("ARG a={}\nARG b={}\n", "x".repeat(60_000), "$a".repeat(250));
+    for (stage, expected) in [
+        // A build check expands them before: nothing is left for the rest.
+        ("FROM $b", "expansion"),
+        ("FROM scratch\nARG b\nEXPOSE $b", "invalid-port"),
+        ("FROM --platform=$b scratch", "invalid-platform"),
+        ("FROM scratch${b#x*}", "expansion"),
+        ("FROM scratch\nONBUILD EXPOSE $b", ""),
+    ] {
+        let text = format!("{growing}{}", lines(20_000, |_| stage.to_owned()));
+        assert_eq!(
+            planned(&text).err().unwrap_or_default(),
+            expected,
+            "{stage}"
+        );
+    }
+    // Written out they are as long as a file at most, all together.
+    let written = lines(250, |number| format!("FROM {}{number}", "x".repeat(60_000)));
+    assert_eq!(code(&written), "invalid-image-name");
+    let names = lines(250, |number| {
+        format!("FROM scratch AS {}{number}", "x".repeat(60_000))
+    });
+    assert!(planned(&names).is_ok());
+    let long = "x".repeat(30_000);
+    let chain = lines(250, |number| match number {
+        0 => format!("FROM scratch AS {long}0"),
+        _ => format!("FROM {long}{} AS {long}{number}", number - 1),
+    });
+    assert!(planned(&chain).is_ok());
+    // A broken file is looked at as well as a whole one.
+    let broken = format!(
+        "{growing}FORM a\n{}",
+        lines(90_000, |_| "EXPOSE $b x".to_owned())
+    );
+    assert_eq!(code(&broken), "unknown-instruction");
+}
+
 #[test]
 fn deep_nesting_ends() {
     for (text, expected) in [

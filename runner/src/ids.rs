@@ -36,6 +36,15 @@ pub(crate) fn has_gid(gid: u32) -> bool {
     maps().is_none_or(|maps| maps.has_gid(gid))
 }
 
+/// True when nobody in this user namespace may change groups: what one with a single id had to give up, ours or the one
+/// around us. What the kernel does not tell of is taken for allowed, and fails where it is not.
+pub(crate) fn groups_are_fixed() -> bool {
+    maps().map_or_else(
+        || std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
+        IdMaps::is_single,
+    )
+}
+
 /// True when the caller's own id is all there is, and owners that can't be set are to be left out.
 pub(crate) fn ignores_owners() -> bool {
     maps().is_some_and(|maps| maps.is_single() && maps.ignores_chown_errors)
@@ -77,7 +86,9 @@ pub(crate) fn explain(error: JobError) -> JobError {
 /// Why an id can't be used, and the way out.
 pub(crate) fn why_unmapped(id: &str) -> String {
     match maps() {
-        None => format!("the ids {id} are not mapped into the user namespace that rbuild runs in"),
+        None => format!(
+            "the ids {id} are not mapped into the user namespace that rbuild runs in: start rbuild outside of it, or give it more ids"
+        ),
         Some(maps) => match &maps.source {
             IdSource::Single { because, remedy } => format!(
                 "the owner {id} can't be set: without subordinate ids everything belongs to you ({because}); {remedy}; \

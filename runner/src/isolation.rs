@@ -231,6 +231,25 @@ pub(crate) fn explain_mounts(error: JobError, errno: Errno) -> JobError {
     explained(error, advice::mounts_refused(&Machine::read(), errno))
 }
 
+/// What to do when one of the programs that map ids was refused.
+pub(crate) fn why_helper_failed(program: &str) -> String {
+    // Debian's, set-user-ID root, stays root, to whom the namespace does not belong: it needs more than to set ids.
+    if machine::may_gain_administration() {
+        return "see that it is set-user-ID root and that `/etc/subuid` and `/etc/subgid` grant what `rbuild info` lists"
+            .to_owned();
+    }
+    let capability = if program.ends_with("newgidmap") {
+        "cap_setgid"
+    } else {
+        "cap_setuid"
+    };
+    format!(
+        "in a container without CAP_SYS_ADMIN it needs a file capability instead of its set-user-ID bit: \
+         `chmod u-s {program} && setcap {capability}=ep {program}` when the container's image is made (and `cap_setgid` for \
+         newgidmap); or leave `/etc/subuid` empty there, to build with one id"
+    )
+}
+
 fn explained(mut error: JobError, finding: Finding) -> JobError {
     error.message = format!("{}: {}", error.message, finding.because);
     error.path = None;

@@ -4,7 +4,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps, Uid,
+};
 use rustix::io::Errno;
 
 use crate::ids;
@@ -153,6 +155,17 @@ impl Metadata {
     pub(crate) fn is_whiteout_device(&self) -> bool {
         self.kind == FileKind::CharDevice && self.numbers == (0, 0)
     }
+}
+
+/// When a file was made, by file systems that tell.
+pub(crate) fn birth(fd: impl AsFd) -> Option<Time> {
+    let (flags, wanted) = (AtFlags::EMPTY_PATH, StatxFlags::BTIME);
+    let told = rustix::fs::statx(fd, "", flags, wanted).ok()?;
+    let has_birth = StatxFlags::from_bits_retain(told.stx_mask).contains(wanted);
+    has_birth.then_some(Time {
+        seconds: told.stx_btime.tv_sec,
+        nanos: told.stx_btime.tv_nsec,
+    })
 }
 
 fn timestamps(mtime: Time) -> Timestamps {

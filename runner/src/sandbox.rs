@@ -13,6 +13,7 @@
 //! at rest. The report pipe is closed by a successful execve; after a failed one it holds the errno. The command reads none
 //! of it.
 
+mod below;
 mod capabilities;
 mod chroot;
 mod command;
@@ -35,6 +36,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
+use self::below::Below;
 use self::mount_point::Stubs;
 use self::plan::SandboxPlan;
 use crate::cgroup::Cgroup;
@@ -124,8 +126,9 @@ pub(crate) fn run(
     let layer = match status {
         CommandStatus::Exited(0) if job.makes_layer => {
             if !job.root.lowers.is_empty() {
+                let (lowers, scratch) = (&job.root.lowers, &job.root.scratch);
                 unchanged::remove(&upper, began, || {
-                    files::read_only(&job.root.lowers, &job.root.scratch, options.mount_api)
+                    files::read_only(lowers, scratch, options.mount_api).map(Below::Mounted)
                 })?;
             }
             Some(files::seal(&upper)?)

@@ -13,7 +13,7 @@
 //! A file counts as changed when its type, inode, mode, owner, size, time or ctime differs from what it was before
 //! the job. The job begins only when the file system's clock has moved on, so that no change keeps a ctime. An overlay would
 //! show the same but for two things: a file with several names that is written to changes under all of them, and
-//! inodes stay what they are.
+//! inodes stay what they are. A directory that was removed and made anew is told by its birth.
 
 mod compare;
 mod merge;
@@ -80,7 +80,8 @@ impl WorkingRoot {
         overlay::prepare_upper(&self.spec)?;
         let upper = self.spec.scratch.join(overlay::UPPER);
         let upper = open_root(&upper).map_err(|error| failed(&error))?;
-        let after = Table::read(self.root.as_fd()).map_err(|error| failed(&error))?;
+        let after = Table::read_again(self.root.as_fd(), &self.before);
+        let after = after.map_err(|error| failed(&error))?;
         let changes = Changes::between(&self.before, &after, provided);
         changes
             .write_out(self.root.as_fd(), upper.as_fd())

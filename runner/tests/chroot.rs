@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use common::Place;
 use rbuild_runner::JobErrorKind;
@@ -90,6 +92,49 @@ fn commands_leave_the_same_layers_as_with_mounts() {
         );
     }
     assert_eq!(made, expected);
+}
+
+#[test]
+fn what_is_only_touched_is_in_no_layer() {
+    let (Some(chroot), Some(mounts)) = (in_chroot(), Place::new()) else {
+        return;
+    };
+    let upper = |place: &Place| {
+        let base = place.base();
+        fs::create_dir_all(base.join("d/gone")).expect("made");
+        let names = [
+            "mode", "moved", "written", "timed", "d/gone/f", "marked", "one", "pair",
+        ];
+        for name in names {
+            fs::write(base.join(name), "old\n").expect("written");
+        }
+        for (name, other) in [("one", "other-name"), ("pair", "pair-too")] {
+            fs::hard_link(base.join(name), base.join(other)).expect("linked");
+        }
+        std::os::unix::fs::symlink("mode", base.join("link")).expect("linked");
+        let time = "find \"$1\" -exec touch -h -d @1000000000 {} +";
+        let mut command = Command::new("sh");
+        let timed = command.args(["-c", time, "sh"]).arg(base).status();
+        assert!(timed.expect("sh").success());
+        let ran = place.run(job(
+            place,
+            "chmod 644 /mode; chown -h 0:0 /link /other-name; mv /moved /m && mv /m /moved; ln /pair /third; \
+             echo new > /written && touch -r /mode /written; touch /timed; chmod 600 /marked; \
+             cp -a /d/gone /kept && rm -r /d/gone && mv /kept /d/gone",
+        ));
+        assert!(ran.result.is_ok(), "{ran:?}");
+        ran.upper()
+    };
+    let mut expected = upper(&mounts);
+    assert_eq!(
+        expected,
+        [
+            "d", "d/gone", "d/gone/f", "marked", "pair", "third", "timed", "written"
+        ]
+    );
+    // The file itself got a third name: an overlay would have taken a copy with two away from the other.
+    expected.insert(5, "pair-too".to_owned());
+    assert_eq!(upper(&chroot), expected);
 }
 
 #[test]

@@ -12,20 +12,38 @@ use rbuild_runner::job::*;
 /// Where cgroups of this controller are made; none where this machine can't have them here.
 fn parent(controller: &str) -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").expect("cgroup");
+    let found = first_version(&own, controller).or_else(|| second_version(&own, controller));
+    let is_writable =
+        |place: &PathBuf| rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok();
+    let found = found.filter(is_writable);
+    assert!(
+        found.is_some() || std::env::var_os("RBUILD_TESTS_MUST_RUN").is_none(),
+        "limits need a writable cgroup with the controller `{controller}`: {own}"
+    );
+    found
+}
+
+/// Below this process's own cgroup.
+fn first_version(own: &str, controller: &str) -> Option<PathBuf> {
     let line = own.lines().find(|line| {
         let list = line.split(':').nth(1).unwrap_or_default();
         list.split(',').any(|name| name == controller)
     });
     let path = line.and_then(|line| line.splitn(3, ':').nth(2))?;
     let top = Path::new("/sys/fs/cgroup").join(controller);
-    let place = top.join(path.trim_start_matches('/'));
-    let is_writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK).is_ok();
-    assert!(
-        is_writable || std::env::var_os("RBUILD_TESTS_MUST_RUN").is_none(),
-        "limits need a writable cgroup: {}",
-        place.display()
-    );
-    is_writable.then_some(place)
+    Some(top.join(path.trim_start_matches('/')))
+}
+
+/// Beside it, where the controller is handed down.
+fn second_version(own: &str, controller: &str) -> Option<PathBuf> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let place = Path::new("/sys/fs/cgroup").join(path);
+    let place = place.parent()?.to_owned();
+    let handed_down = fs::read_to_string(place.join("cgroup.subtree_control")).ok()?;
+    let has_it = handed_down
+        .split_whitespace()
+        .any(|name| name == controller);
+    has_it.then_some(place)
 }
 
 fn left(controller: &str) -> Vec<String> {

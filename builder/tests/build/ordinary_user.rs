@@ -526,3 +526,23 @@ fn in_a_container_that_forbids_namespaces_auto_takes_a_chroot_and_says_so() {
         &["a chroot has no network of its own", "`--network host`"],
     );
 }
+
+#[test]
+fn in_a_namespace_with_one_id_a_chroot_changes_no_groups() {
+    let place = Place::new();
+    // As `unshare -r` makes it, without what mounts take.
+    let one_id = "chown 0:0 \"$HOME\"; exec unshare --user --map-root-user setpriv \
+        --bounding-set=-sys_admin,-setfcap --inh-caps=-sys_admin,-setfcap -- \"$etc/rbuild\" \"$@\"";
+    let user = ByUser::new(&place).arg("--network=host").before(one_id);
+    let (image, log) = user.ok("FROM base\nRUN id -u > /who; echo $? > /tmp/new\n");
+    assert!(log.contains("isolation: chroot"), "{log}");
+    assert_eq!(image.text("who"), "0\n");
+    user.fails(
+        "FROM base\nUSER app\nRUN true\n",
+        &[
+            "cannot become user `app`",
+            "1000:1001 are not mapped",
+            "give it more ids",
+        ],
+    );
+}

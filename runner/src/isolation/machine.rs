@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, capability_is_in_bounding_set};
 
 use super::subids::{self, Grant};
 use crate::job::CommandStatus;
@@ -104,6 +104,11 @@ impl Machine {
     pub(super) fn has(&self, needed: CapabilitySet) -> bool {
         CapabilitySet::from_bits_retain(self.capabilities).contains(needed)
     }
+}
+
+/// A program that is set-user-ID root may have `CAP_SYS_ADMIN`. What can't be asked is taken for a yes.
+pub(super) fn may_gain_administration() -> bool {
+    capability_is_in_bounding_set(CapabilitySet::SYS_ADMIN).unwrap_or(true)
 }
 
 fn has_administration() -> bool {

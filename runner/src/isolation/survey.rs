@@ -276,7 +276,7 @@ pub(crate) fn explain_overlay(mut error: JobError, scratch: &Path) -> JobError {
 /// File systems that can't hold the upper directory of an overlay, or not in a user namespace.
 fn store_file_system(path: &Path) -> Option<(&'static str, &'static str)> {
     const ELSEWHERE: &str = "put the store on a local disk such as ext4, xfs or btrfs: `--root DIR`; in a container, on a volume \
-        or a tmpfs mounted there";
+        or a tmpfs mounted there. As root, a Dockerfile that you trust can do without: `--isolation chroot --network host`";
     const OVERLAY: i64 = 0x794c_7630;
     const NFS: i64 = 0x6969;
     const ECRYPTFS: i64 = 0xf15f;

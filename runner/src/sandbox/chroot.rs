@@ -9,12 +9,14 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
+use super::below::Below;
 use super::plan::SandboxPlan;
-use super::{Given, Watched, become_command, read_reports, watch};
+use super::{Given, Watched, become_command, read_reports, unchanged, watch};
 use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::files;
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
+use crate::metadata::Time;
 use crate::overlay;
 use crate::spawner::{SpawnerOptions, Stdio};
 use crate::sys::process::{Namespaces, clone_process, wait_for};
@@ -39,6 +41,7 @@ pub(super) fn run(
     let provided = Provided::place(root.fd(), &job.root.scratch, &job.files)?;
     root.begin()?;
     let plan = SandboxPlan::in_a_chroot(job);
+    let began = Time::now();
     let cgroup = Cgroup::make(&job.limits)?;
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     // Whatever loses its parent is a child of this process from now on.
@@ -77,7 +80,12 @@ pub(super) fn run(
     if !matches!(status, CommandStatus::Exited(0)) || !job.makes_layer {
         return Ok(outcome(status, None));
     }
-    let layer = files::seal(&job.root.scratch.join(overlay::UPPER))?;
+    let upper = job.root.scratch.join(overlay::UPPER);
+    unchanged::remove(&upper, began, || {
+        let below = Below::of_chain(&job.root.lowers);
+        below.map_err(|error| JobError::from_error(JobErrorKind::Files, &error))
+    })?;
+    let layer = files::seal(&upper)?;
     root.leave(&layer.diff_id);
     Ok(outcome(status, Some(layer)))
 }

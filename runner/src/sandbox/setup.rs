@@ -16,7 +16,6 @@ use super::plan::{SandboxPlan, SetupOp};
 use super::{capabilities, job_mounts, seccomp};
 use crate::error::{JobError, JobErrorKind};
 use crate::ids;
-use crate::isolation::IdMaps;
 use crate::job::RunJob;
 use crate::mounts::{self, FsOption, MountApi, MountError};
 use crate::overlay;
@@ -49,6 +48,7 @@ pub(super) fn carry_out(
         dev: None,
         mask: None,
         user: User::default(),
+        keeps_groups: ids::groups_are_fixed(),
         stubs: Stubs::default(),
     };
     for operation in &plan.operations {
@@ -76,6 +76,8 @@ pub(super) struct Setup<'a> {
     /// What hides directories: one empty file system for all, since making and ending one costs more than the mount.
     mask: Option<OwnedFd>,
     user: User,
+    /// The user namespace lets nobody change groups.
+    keeps_groups: bool,
     pub(super) stubs: Stubs,
 }
 
@@ -459,12 +461,10 @@ impl Setup<'_> {
         let switch = || -> Result<(), Errno> {
             // A process group leader cannot; a process that was just cloned is none.
             rustix::process::setsid()?;
-            if ids::maps().is_some_and(IdMaps::is_single) {
-                // Changing groups is what a namespace with a single id had to give up.
-                if ids::ignores_owners() {
-                    return Ok(());
-                }
-            } else {
+            if ids::ignores_owners() {
+                return Ok(());
+            }
+            if !self.keeps_groups {
                 rustix::thread::set_thread_groups(&groups)?;
             }
             rustix::thread::set_thread_res_gid(gid, gid, gid)?;

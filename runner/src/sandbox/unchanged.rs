@@ -4,10 +4,10 @@
 //! `chown -R` of what has that owner would make a layer of everything. The reference leaves such files out of its layers.
 //!
 //! Works on the upper directory itself, when the overlay is no longer mounted. A file goes only when everything that a
-//! layer says of it is the same beneath: type, mode, owner, time, attributes and content. Directories stay, they cost
-//! nothing.
+//! layer says of it is the same beneath: type, mode, owner, time, attributes and content. One with several names goes only
+//! with all of them. Directories stay, they cost nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,6 +15,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::below::Below;
 use super::stubs::{open_parent, unlink};
 use crate::error::{JobError, JobErrorKind};
 use crate::metadata::{FileKind, Metadata, Time};
@@ -30,7 +31,7 @@ const BUFFER: usize = 64 * 1024;
 pub(super) fn remove(
     upper: &Path,
     began: Time,
-    below: impl FnOnce() -> Result<OwnedFd, JobError>,
+    below: impl FnOnce() -> Result<Below, JobError>,
 ) -> Result<(), JobError> {
     let failed = |error: &FileError| {
         let message = format!("cannot compare the step's files with those beneath: {error}");
@@ -42,16 +43,22 @@ pub(super) fn remove(
         return Ok(());
     }
     let below = below()?;
-    for path in candidates {
-        remove_if_same(&root, &below, &path)
-            .map_err(|errno| failed(&FileError::at("read", &path)(errno)))?;
+    for names in candidates {
+        remove_if_same(&root, &below, &names)
+            .map_err(|errno| failed(&FileError::at("read", &names[0])(errno)))?;
     }
     Ok(())
 }
 
-/// Files that are older than the step and may be in the tree beneath under the same name.
-fn candidates(upper: BorrowedFd<'_>, began: Time) -> Result<Vec<Vec<u8>>, FileError> {
-    let mut found = Vec::new();
+/// The names of one file.
+struct Names {
+    count: u64,
+    seen: Vec<Vec<u8>>,
+}
+
+/// Files that are older than the step and may be in the tree beneath under the same names: each with all that it has.
+fn candidates(upper: BorrowedFd<'_>, began: Time) -> Result<Vec<Vec<Vec<u8>>>, FileError> {
+    let mut found: BTreeMap<(u64, u64), Names> = BTreeMap::new();
     // Nothing beneath an opaque directory shows through it.
     let mut opaque: HashSet<Vec<u8>> = HashSet::new();
     let is_hidden = |opaque: &HashSet<Vec<u8>>, path: &[u8]| {
@@ -68,18 +75,23 @@ fn candidates(upper: BorrowedFd<'_>, began: Time) -> Result<Vec<Vec<u8>>, FileEr
             {
                 opaque.insert(entry.path().to_vec());
             }
-        } else if metadata.links == 1
-            && metadata.mtime < began
+        } else if metadata.mtime < began
             && metadata.kind != FileKind::Socket
             && !metadata.is_whiteout_device()
             && !is_hidden(&opaque, entry.path())
         {
-            found.push(entry.path().to_vec());
+            let names = found.entry(metadata.identity());
+            let names = names.or_insert_with(|| Names {
+                count: metadata.links,
+                seen: Vec::new(),
+            });
+            names.seen.push(entry.path().to_vec());
         }
         Ok(())
     };
     walk::walk(upper, |_, _| Filter::Take, |entry| look(entry))?;
-    Ok(found)
+    let all_seen = |names: Names| (names.count == names.seen.len() as u64).then_some(names.seen);
+    Ok(found.into_values().filter_map(all_seen).collect())
 }
 
 /// Where the slashes of a path are.
@@ -88,25 +100,38 @@ fn slashes_of(path: &[u8]) -> impl Iterator<Item = usize> {
     bytes.filter_map(|(at, byte)| (*byte == b'/').then_some(at))
 }
 
-fn remove_if_same(upper: &OwnedFd, below: &OwnedFd, path: &[u8]) -> Result<(), Errno> {
-    let (Some((above, name)), Some((beneath, _))) =
-        (open_parent(upper, path)?, open_parent(below, path)?)
-    else {
-        return Ok(());
-    };
-    if is_same(above.as_fd(), beneath.as_fd(), name)? {
+fn remove_if_same(upper: &OwnedFd, below: &Below, names: &[Vec<u8>]) -> Result<(), Errno> {
+    let mut places = Vec::with_capacity(names.len());
+    let mut beneath_all = None;
+    for path in names {
+        let Some((above, name)) = open_parent(upper, path)? else {
+            return Ok(());
+        };
+        let Some((beneath, metadata)) = below.find(path)? else {
+            return Ok(());
+        };
+        // Names of one file have to be that beneath too.
+        if *beneath_all.get_or_insert_with(|| metadata.identity()) != metadata.identity()
+            || !is_same(above.as_fd(), below, (beneath.as_fd(), &metadata), name)?
+        {
+            return Ok(());
+        }
+        places.push((above, name));
+    }
+    for (above, name) in places {
         unlink(&above, name, AtFlags::empty())?;
     }
     Ok(())
 }
 
 /// Whether a layer would say the same of both.
-fn is_same(above: BorrowedFd<'_>, beneath: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+fn is_same(
+    above: BorrowedFd<'_>,
+    below: &Below,
+    (beneath, theirs): (BorrowedFd<'_>, &Metadata),
+    name: &[u8],
+) -> Result<bool, Errno> {
     let ours = Metadata::of_name(above, name)?;
-    let theirs = match Metadata::of_name(beneath, name) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-        metadata => metadata?,
-    };
     let said = |metadata: &Metadata| {
         let Metadata {
             kind,
@@ -118,7 +143,7 @@ fn is_same(above: BorrowedFd<'_>, beneath: BorrowedFd<'_>, name: &[u8]) -> Resul
         } = *metadata;
         (kind, mode, (uid, gid), mtime)
     };
-    if said(&ours) != said(&theirs) {
+    if said(&ours) != said(theirs) {
         return Ok(false);
     }
     let (ours_kept, own) = xattr::split(xattr::list_at(above, name)?);
@@ -126,11 +151,7 @@ fn is_same(above: BorrowedFd<'_>, beneath: BorrowedFd<'_>, name: &[u8]) -> Resul
     if own.iter().any(|(name, _)| name != ORIGIN) {
         return Ok(false);
     }
-    // A mounted overlay shows attributes by their own names.
-    let mut theirs_kept = xattr::list_at(beneath, name)?;
-    theirs_kept.retain(|(name, _)| xattr::is_kept(name));
-    theirs_kept.sort_unstable();
-    if ours_kept != theirs_kept {
+    if below.xattrs(beneath, name)?.as_ref() != Some(&ours_kept) {
         return Ok(false);
     }
     Ok(match ours.kind {
@@ -143,7 +164,7 @@ fn is_same(above: BorrowedFd<'_>, beneath: BorrowedFd<'_>, name: &[u8]) -> Resul
 }
 
 /// Where overlayfs notes what a file was copied up from.
-const ORIGIN: &[u8] = b"user.overlay.origin";
+pub(super) const ORIGIN: &[u8] = b"user.overlay.origin";
 
 fn link(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
     rustix::fs::readlinkat(directory, name, Vec::new()).map(std::ffi::CString::into_bytes)

@@ -182,9 +182,7 @@ fn run_helper(program: &str, pid: u32, ranges: &[IdRange]) -> Result<(), JobErro
             JobErrorKind::MissingPrivilege,
             format!("`{program}` did not map the ids of the user namespace: {why}"),
         )
-        .with_help(
-            "see that it is set-user-ID root and that `/etc/subuid` and `/etc/subgid` grant what `rbuild info` lists",
-        )
+        .with_help(isolation::why_helper_failed(program))
     };
     match output {
         Ok(output) if output.status.success() => Ok(()),

@@ -21,6 +21,8 @@ pub(super) struct Table {
     entries: BTreeMap<Vec<u8>, Metadata>,
     /// The latest ctime.
     pub(super) newest: Time,
+    /// Directories that were made after an earlier look. One that was removed and made anew often gets its old inode.
+    made: BTreeSet<Vec<u8>>,
 }
 
 impl Table {
@@ -37,6 +39,33 @@ impl Table {
             },
         )?;
         Ok(table)
+    }
+
+    /// The second look.
+    pub(super) fn read_again(root: BorrowedFd<'_>, before: &Self) -> Result<Self, FileError> {
+        let mut table = Self::read(root)?;
+        for (path, metadata) in &table.entries {
+            let is_candidate = metadata.kind == FileKind::Directory
+                && metadata.ctime > before.newest
+                && before.entries.contains_key(path);
+            if !is_candidate {
+                continue;
+            }
+            let directory =
+                root::open_beneath(root, path, DIRECTORY).map_err(FileError::at("open", path))?;
+            if metadata::birth(&directory).is_some_and(|birth| birth > before.newest) {
+                table.made.insert(path.clone());
+            }
+        }
+        Ok(table)
+    }
+
+    /// Both tables have this directory, and it is the same one.
+    fn has_kept(&self, path: &[u8], before: &Self) -> bool {
+        match (before.entries.get(path), self.entries.get(path)) {
+            (Some(then), Some(now)) => is_same_directory(then, now) && !self.made.contains(path),
+            _ => false,
+        }
     }
 }
 
@@ -105,19 +134,13 @@ impl Changes {
                 continue;
             }
             changes.write(path);
-            let hides = now.kind == FileKind::Directory
-                && then.is_some_and(|then| !is_same_directory(then, now));
-            if hides {
+            if now.kind == FileKind::Directory && then.is_some() && !after.has_kept(path, before) {
                 changes.opaque.push(path.clone());
             }
         }
         for path in before.entries.keys() {
             let (parent, _) = split(path);
-            let parent_stays = parent.is_empty()
-                || match (before.entries.get(parent), after.entries.get(parent)) {
-                    (Some(then), Some(now)) => is_same_directory(then, now),
-                    _ => false,
-                };
+            let parent_stays = parent.is_empty() || after.has_kept(parent, before);
             if parent_stays && !after.entries.contains_key(path) && !provided.contains(path) {
                 changes.write_parents(path);
                 changes.deleted.push(path.clone());

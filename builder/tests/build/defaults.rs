@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
+use crate::contained::podman_run;
 use crate::support::Place;
 
 /// What a command sees of its own limits.
@@ -59,26 +59,9 @@ impl Seen {
     }
 }
 
-fn in_podman(root: &Path, options: &[String]) -> Seen {
-    let mut command = Command::new("podman");
-    // crun does not take machines with both versions of cgroups.
-    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        command.args(["--runtime", "runc"]);
-    }
-    command.args([
-        "--cgroup-manager",
-        "cgroupfs",
-        "run",
-        "--rm",
-        "--network",
-        "none",
-    ]);
-    command.args([
-        "--ulimit",
-        "nofile=1024:1024",
-        "--ulimit",
-        "nproc=1000:1000",
-    ]);
+fn in_podman(place: &Place, root: &Path, options: &[String]) -> Seen {
+    let mut command = podman_run(&place.path().join("podman"));
+    command.args(["--network", "none"]);
     let output = command
         .args(options)
         .arg("--rootfs")
@@ -110,12 +93,12 @@ fn a_step_may_do_what_dockers_containers_may_and_sees_no_more_than_podmans() {
         .ok();
     let ours = Seen::read(&fs::read_to_string(out.join("seen")).unwrap());
 
-    let plain = in_podman(&root, &[]);
+    let plain = in_podman(&place, &root, &[]);
     let added: Vec<String> = BEYOND_PODMAN
         .iter()
         .map(|name| format!("--cap-add={name}"))
         .collect();
-    let as_docker = in_podman(&root, &added);
+    let as_docker = in_podman(&place, &root, &added);
     assert_eq!(ours.capabilities, as_docker.capabilities);
     for (name, mask) in &plain.capabilities {
         assert_eq!(mask & !ours.capabilities[name], 0, "{name} of podman's");

@@ -10,6 +10,7 @@ mod adding;
 mod attacks;
 mod authorities;
 mod caching;
+mod contained;
 mod contexts;
 mod copying;
 mod defaults;

@@ -259,6 +259,8 @@ fn a_survey_changes_nothing_and_the_rung_is_still_free() {
         survey.rungs.iter().all(|(_, outcome)| outcome.is_ok()),
         "{survey:?}"
     );
+    let overlay = survey.abilities.iter().find(|(name, _)| name == "overlay");
+    assert!(matches!(overlay, Some((_, Ok(_)))), "{survey:?}");
     assert_eq!(fs::read_dir(&store).expect("list").count(), 0);
     place
         .spawner

@@ -124,7 +124,7 @@ impl Hierarchies {
                 )),
                 _ => None,
             };
-            parents.push(found.ok_or_else(|| self.missing(controller))?);
+            parents.push(found.ok_or_else(|| self.missing(parent, controller))?);
         }
         // A parent alone limits by what is set on it.
         if parents.is_empty() {
@@ -143,7 +143,7 @@ impl Hierarchies {
         Ok(parents)
     }
 
-    fn missing(&self, controller: &str) -> JobError {
+    fn missing(&self, parent: Option<&str>, controller: &str) -> JobError {
         let message = format!(
             "this machine has no cgroup controller `{controller}` for the limits of a step"
         );
@@ -151,7 +151,7 @@ impl Hierarchies {
         match &self.two {
             Some(mounted) => error.with_help(format!(
                 "`{}` does not hand it down; as an ordinary user: `systemd-run --user --scope -p Delegate=yes rbuild …`",
-                mounted.place(None, Version::Two).display()
+                mounted.place(parent, Version::Two).display()
             )),
             None => error.with_help("no cgroup file system is mounted below /sys/fs/cgroup"),
         }
@@ -170,11 +170,13 @@ impl Mounted {
         }
     }
 
+    /// One that is not there is not asked: making something in it fails, and says so.
     fn hands_down(&self, parent: Option<&str>, controller: &str) -> bool {
-        let file = self
-            .place(parent, Version::Two)
-            .join("cgroup.subtree_control");
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let place = self.place(parent, Version::Two);
+        if parent.is_some() && !place.exists() {
+            return true;
+        }
+        let text = fs::read_to_string(place.join("cgroup.subtree_control")).unwrap_or_default();
         text.split_whitespace().any(|name| name == controller)
     }
 }

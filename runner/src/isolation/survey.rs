@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
@@ -231,6 +231,8 @@ fn try_overlay(store: &Path) -> Result<(), JobError> {
         overlay::mount_writable(&spec, MountAttrFlags::empty(), MountApi::Automatic).map(drop)
     };
     let mounted = mount();
+    // Older kernels (before 6.5) mount it at a place, which can't be removed then; newer ones leave nothing to unmount.
+    let _ = unmount(scratch.join(overlay::MERGED), UnmountFlags::DETACH);
     let removed = files::remove_tree(&place);
     mounted.and(removed)
 }

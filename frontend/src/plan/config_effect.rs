@@ -75,21 +75,18 @@ impl Evaluator<'_, '_> {
         &mut self,
         instruction: &Instruction,
         pairs: &[NameValue],
-    ) -> Result<Vec<(String, String)>, Diagnostic> {
-        pairs
-            .iter()
-            .map(|pair| {
-                let name = self.expand(instruction, &pair.name)?.text;
-                Ok((name, self.expand(instruction, &pair.value)?.text))
-            })
-            .collect()
+    ) -> Result<Vec<(String, String)>, Errors> {
+        let mut found = Found::default();
+        let expanded = pairs.iter().map(|pair| {
+            let name = found.or_default(self.expand(instruction, &pair.name)).text;
+            let value = found.or_default(self.expand(instruction, &pair.value)).text;
+            (name, value)
+        });
+        let expanded = expanded.collect();
+        found.into_result().map(|()| expanded)
     }
 
-    fn env(
-        &mut self,
-        instruction: &Instruction,
-        pairs: &[NameValue],
-    ) -> Result<String, Diagnostic> {
+    fn env(&mut self, instruction: &Instruction, pairs: &[NameValue]) -> Result<String, Errors> {
         let mut text = String::from("ENV");
         for (pair, (name, value)) in pairs.iter().zip(self.pairs(instruction, pairs)?) {
             self.check_legacy(instruction, "ENV", pair);
@@ -104,11 +101,7 @@ impl Evaluator<'_, '_> {
         Ok(text)
     }
 
-    fn label(
-        &mut self,
-        instruction: &Instruction,
-        pairs: &[NameValue],
-    ) -> Result<String, Diagnostic> {
+    fn label(&mut self, instruction: &Instruction, pairs: &[NameValue]) -> Result<String, Errors> {
         let mut text = String::from("LABEL");
         for (pair, (name, value)) in pairs.iter().zip(self.pairs(instruction, pairs)?) {
             self.check_legacy(instruction, "LABEL", pair);
@@ -130,7 +123,8 @@ impl Evaluator<'_, '_> {
         }
     }
 
-    fn arg(&mut self, instruction: &Instruction, pairs: &[ArgPair]) -> Result<String, Diagnostic> {
+    fn arg(&mut self, instruction: &Instruction, pairs: &[ArgPair]) -> Result<String, Errors> {
+        let mut found = Found::default();
         let mut words = vec!["ARG".to_owned()];
         for ArgPair {
             name,
@@ -144,7 +138,15 @@ impl Evaluator<'_, '_> {
             }
             let value = match (self.inputs.options.build_args.get(name), default) {
                 (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(self.expand(instruction, default)?.text),
+                (None, Some(default)) => {
+                    let expansion = self.expand(instruction, default);
+                    // Behind one that is wrong, a later one of the line may lack its value.
+                    let follows = |error: &Diagnostic| error.code != "expansion";
+                    Some(match expansion {
+                        Err(error) if !found.0.is_empty() && follows(&error) => String::new(),
+                        expansion => found.or_default(expansion).text,
+                    })
+                }
                 (None, None) => self.global.variables.get(name).map(str::to_owned),
             };
             if let Some(value) = value.as_deref().filter(|_| !SILENT_ARGS.contains(&name)) {
@@ -168,7 +170,7 @@ impl Evaluator<'_, '_> {
             );
             self.state.build_args.declare(name, value);
         }
-        Ok(words.join(" "))
+        found.into_result().map(|()| words.join(" "))
     }
 
     /// The words of a command, with the shell in front of a text.

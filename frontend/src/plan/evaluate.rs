@@ -145,8 +145,15 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         if planned.is_trigger || !text.contains('$') {
             return !planned.is_trigger;
         }
-        // These are about a port or a mount's option, whatever the others say; only a mount's type counts for all of it.
-        let is_of_one_word = matches!(error.code, "invalid-port" | "invalid-mount");
+        // These are about one word or a mount's option, whatever the others say; only a mount's type counts for all of it.
+        let is_of_one_word = matches!(
+            error.code,
+            "invalid-checksum"
+                | "invalid-mode"
+                | "invalid-mount"
+                | "invalid-port"
+                | "remote-source"
+        );
         is_of_one_word && !text_at(error.span).contains('$') && !text.contains("type=$")
     }
 

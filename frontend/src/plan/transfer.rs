@@ -6,7 +6,7 @@ use super::history;
 use super::reach::StageInstruction;
 use super::table::{FromKind, FromName};
 use crate::chmod::ModeChange;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::git_reference::GitReference;
 use crate::graph::{Copy, CopySource, InlineFile, Input, Operation, Unpack};
 use crate::instruction::{AddInstruction, CopyInstruction, Instruction, SourceArgument, Transfer};
@@ -19,6 +19,7 @@ use crate::word::Mode;
 struct Expanded {
     owner: Option<String>,
     mode_text: Option<String>,
+    mode: Option<ModeChange>,
     checksum: Option<String>,
     paths: Vec<String>,
     inline: Vec<InlineFile>,
@@ -30,71 +31,57 @@ impl Evaluator<'_, '_> {
         &mut self,
         planned: &StageInstruction<'_>,
         copy: &CopyInstruction,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Errors> {
         let instruction = &*planned.instruction;
         let title = self.title(planned);
         let expanded = self.expand_transfer(instruction, &copy.transfer, None)?;
+        let mut found = Found::default();
         let from = match copy.from.as_deref() {
             None | Some("") => Input::Context,
-            Some(name) => self.input(
-                instruction,
-                FromName {
-                    name,
-                    kind: FromKind::Copy,
-                },
-            )?,
+            Some(name) => {
+                let kind = FromKind::Copy;
+                let input = self.input(instruction, FromName { name, kind });
+                found.or_default(input.map(Some)).unwrap_or(Input::Empty)
+            }
         };
         let mut sources = Vec::new();
         for path in &expanded.paths {
-            if parse_git(self, instruction, path)?.is_some() || is_http(path) {
+            let git = found.or_default(parse_git(self, instruction, path));
+            if git.is_some() || is_http(path) {
                 let message = format!("COPY can't fetch `{path}`");
                 let error = self
                     .inputs
                     .error_at("remote-source", instruction, path, message);
-                return Err(error.with_help("use ADD, which fetches URLs and git repositories"));
+                found.push(error.with_help("use ADD, which fetches URLs and git repositories"));
             }
             sources.push(CopySource::Path(path.clone()));
         }
+        found.into_result()?;
         let step = Copy {
             from,
             keeps_parents: copy.keeps_parents,
             ..base_copy("COPY", &copy.transfer)
         };
-        self.finish_transfer(planned, title, expanded, sources, step)
+        self.finish_transfer(planned, title, expanded, sources, step);
+        Ok(())
     }
 
     pub(super) fn apply_add(
         &mut self,
         planned: &StageInstruction<'_>,
         add: &AddInstruction,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Errors> {
         let instruction = &*planned.instruction;
         let title = self.title(planned);
         let expanded = self.expand_transfer(instruction, &add.transfer, add.checksum.as_ref())?;
         self.check_checksum(instruction, &expanded)?;
+        let mut found = Found::default();
         let mut sources = Vec::new();
         for path in &expanded.paths {
-            sources.push(if let Some(git) = parse_git(self, instruction, path)? {
-                self.git_source(instruction, path, &git, add, expanded.checksum.as_deref())?
-            } else if is_http(path) {
-                let checksum = expanded.checksum.clone();
-                if let Some(text) = checksum.as_deref().filter(|text| !is_digest(text)) {
-                    let message = format!("`{text}` is not a checksum");
-                    let error =
-                        self.inputs
-                            .error_at("invalid-checksum", instruction, text, message);
-                    return Err(
-                        error.with_help("write `sha256:` and 64 hexadecimal digits in lower case")
-                    );
-                }
-                CopySource::Url {
-                    url: path.clone(),
-                    checksum,
-                }
-            } else {
-                CopySource::Path(path.clone())
-            });
+            let source = self.added(instruction, path, add, expanded.checksum.as_deref());
+            sources.extend(found.or_default(source.map(Some)));
         }
+        found.into_result()?;
         let unpack = match add.unpack {
             None => Unpack::Local,
             Some(true) => Unpack::Always,
@@ -104,32 +91,73 @@ impl Evaluator<'_, '_> {
             unpack,
             ..base_copy("ADD", &add.transfer)
         };
-        self.finish_transfer(planned, title, expanded, sources, step)
+        self.finish_transfer(planned, title, expanded, sources, step);
+        Ok(())
     }
 
+    /// What a source of an ADD is.
+    fn added(
+        &self,
+        instruction: &Instruction,
+        path: &str,
+        add: &AddInstruction,
+        checksum: Option<&str>,
+    ) -> Result<CopySource, Diagnostic> {
+        if let Some(git) = parse_git(self, instruction, path)? {
+            return self.git_source(instruction, path, &git, add, checksum);
+        }
+        if !is_http(path) {
+            return Ok(CopySource::Path(path.to_owned()));
+        }
+        if let Some(text) = checksum.filter(|text| !is_digest(text)) {
+            let message = format!("`{text}` is not a checksum");
+            let error = self
+                .inputs
+                .error_at("invalid-checksum", instruction, text, message);
+            return Err(error.with_help("write `sha256:` and 64 hexadecimal digits in lower case"));
+        }
+        Ok(CopySource::Url {
+            url: path.to_owned(),
+            checksum: checksum.map(str::to_owned),
+        })
+    }
+
+    /// Expands all words, and reads the mode.
     fn expand_transfer(
         &mut self,
         instruction: &Instruction,
         transfer: &Transfer,
         checksum: Option<&Text>,
-    ) -> Result<Expanded, Diagnostic> {
-        let owner = self.expand_flag(instruction, transfer.chown.as_ref())?;
-        let mode_text = self.expand_flag(instruction, transfer.chmod.as_ref())?;
-        let checksum = self.expand_flag(instruction, checksum)?;
+    ) -> Result<Expanded, Errors> {
+        let mut found = Found::default();
+        let owner = found.or_default(self.expand_flag(instruction, transfer.chown.as_ref()));
+        let mode_text = found.or_default(self.expand_flag(instruction, transfer.chmod.as_ref()));
+        let mode = mode_text.as_ref().and_then(|text| {
+            let mode = ModeChange::parse(text).map_err(|error| {
+                let span = self
+                    .inputs
+                    .place_of_value(instruction.span, "--chmod=", text);
+                super::error("invalid-mode", span, error.to_string())
+                    .with_help("write an octal number such as `755`, or changes such as `u+x,go-w`")
+            });
+            found.or_default(mode.map(Some))
+        });
+        let checksum = found.or_default(self.expand_flag(instruction, checksum));
         let mut paths = Vec::new();
         for source in &transfer.sources {
             if let SourceArgument::Path(path) = source {
-                paths.push(self.expand(instruction, path)?.text);
+                paths.push(found.or_default(self.expand(instruction, path)).text);
             }
         }
-        let destination = self.expand(instruction, &transfer.destination)?.text;
+        let destination = self.expand(instruction, &transfer.destination);
+        let destination = found.or_default(destination).text;
         let mut inline = Vec::new();
         for source in &transfer.sources {
             if let SourceArgument::Heredoc(heredoc) = source {
                 let body = heredoc.body();
                 let content = if heredoc.is_expanded {
-                    self.expand_with(instruction, &body, Mode::heredoc_body())?
-                        .text
+                    let expansion = self.expand_with(instruction, &body, Mode::heredoc_body());
+                    found.or_default(expansion).text
                 } else {
                     body
                 };
@@ -139,9 +167,10 @@ impl Evaluator<'_, '_> {
                 });
             }
         }
-        Ok(Expanded {
+        found.into_result().map(|()| Expanded {
             owner,
             mode_text,
+            mode,
             checksum,
             paths,
             inline,
@@ -217,18 +246,8 @@ impl Evaluator<'_, '_> {
         expanded: Expanded,
         mut sources: Vec<CopySource>,
         step: Copy,
-    ) -> Result<(), Diagnostic> {
+    ) {
         let instruction = &*planned.instruction;
-        let mode = match &expanded.mode_text {
-            Some(text) => Some(ModeChange::parse(text).map_err(|error| {
-                let span = self
-                    .inputs
-                    .place_of_value(instruction.span, "--chmod=", text);
-                super::error("invalid-mode", span, error.to_string())
-                    .with_help("write an octal number such as `755`, or changes such as `u+x,go-w`")
-            })?),
-            None => None,
-        };
         if step.from == Input::Context {
             for source in &sources {
                 if let CopySource::Path(path) = source {
@@ -249,13 +268,12 @@ impl Evaluator<'_, '_> {
             ),
             owner: expanded.owner,
             // As in the reference: with --chmod the copy is an ordinary one.
-            is_linked: step.is_linked && mode.is_none(),
-            mode,
+            is_linked: step.is_linked && expanded.mode.is_none(),
+            mode: expanded.mode,
             ..step
         };
         let step = self.push_step(planned, Operation::Copy(Box::new(copy)), title);
         self.state.history.push(history::layer_entry(&text, step));
-        Ok(())
     }
 }
 

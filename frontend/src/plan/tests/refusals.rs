@@ -300,6 +300,21 @@ fn all_independent_errors_are_told_the_references_first() {
                 ("invalid-mount", 3),
             ],
         ),
+        (
+            "FROM scratch\nENV b=${c d=${e:?} f=g\nARG h=${i j=${k:?$h} l=${m/}\nCOPY --chmod=9 --chown=${n o ${p /\nADD --chmod=9 --checksum=x http://a/b /\nCOPY http://a/b git@c:d /\n",
+            &[
+                ("expansion", 2),
+                ("required-variable", 2),
+                ("expansion", 3),
+                ("expansion", 3),
+                ("invalid-mode", 4),
+                ("expansion", 4),
+                ("expansion", 4),
+                ("invalid-mode", 5),
+                ("remote-source", 6),
+                ("remote-source", 6),
+            ],
+        ),
         // A circle is told once.
         (
             "FROM a AS b\nCOPY --from=c d e\nFROM a AS c\nCOPY --from=b d e\n",

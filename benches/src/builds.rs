@@ -6,7 +6,8 @@ use std::process::Command;
 
 use rbuild_runner::job::Network;
 
-use crate::measure::{Times, run, settle};
+use crate::measure::{Times, peak_memory_of_all, run, settle};
+use crate::peers::{self, Peer};
 use crate::step::{self, take_bare};
 use crate::table::Table;
 use crate::{Bench, Result, inputs};
@@ -30,7 +31,7 @@ impl Bench {
 }
 
 /// 50 RUN steps in a new store, less the same build without them: what a step costs with all that the builder adds.
-pub(crate) fn steps(bench: &Bench, table: &mut Table) -> Result<()> {
+pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("steps");
     let (empty, full) = (place.join("empty"), place.join("full"));
     for context in [&empty, &full] {
@@ -60,11 +61,22 @@ pub(crate) fn steps(bench: &Bench, table: &mut Table) -> Result<()> {
         &bare,
         1.5,
     );
+    let most = peak_memory_of_all(&mut bench.build(&place.join("store-memory"), &full))?;
+    for peer in peers {
+        let [mut without, mut with] = [(); 2].map(|()| Times::default());
+        without.take(|| run(&mut peer.build_cold(&empty, "steps")))?;
+        with.take(|| run(&mut peer.build_cold(&full, "steps")))?;
+        let mut each = Times::default();
+        each.push(with.median().saturating_sub(without.median()));
+        table.beside(&peer.name, &each, STEPS);
+    }
+    let title = "memory of that build, all processes";
+    table.add_bytes(title, most, "60 MB", 60_000_000, 1.0);
     Ok(())
 }
 
 /// 20 steps and 10 files, all cached.
-pub(crate) fn noop(bench: &Bench, table: &mut Table) -> Result<()> {
+pub(crate) fn noop(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("noop");
     let (base, context, store) = (
         place.join("base"),
@@ -94,6 +106,11 @@ pub(crate) fn noop(bench: &Bench, table: &mut Table) -> Result<()> {
         spawned.take(|| run(&mut Command::new("/bin/true")))?;
     }
     table.add("20 cached steps", &build, "`rbuild version`", &version, 5.0);
+    for peer in peers {
+        run(&mut peer.build_as(&base, "noop", "base"))?;
+        run(&mut peer.build(&context, "noop"))?;
+    }
+    peers::again(table, peers, &context, "noop", 3)?;
     let mut deciding = Times::default();
     deciding.push(build.median().saturating_sub(version.median()));
     table.add(
@@ -108,7 +125,7 @@ pub(crate) fn noop(bench: &Bench, table: &mut Table) -> Result<()> {
 }
 
 /// 20,000 files of 1 to 8 KiB: into a new store, then with nothing changed.
-pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
+pub(crate) fn copy(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("copy");
     let context = place.join("context");
     inputs::files(&context.join("files"), FILES)?;
@@ -116,7 +133,7 @@ pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
         &context.join("Dockerfile"),
         ["FROM scratch", "COPY files /"],
     )?;
-    let [mut cold, mut warm, mut plain, mut walk] = [(); 4].map(|()| Times::default());
+    let [mut cold, mut warm, mut plain, mut walk, mut changed] = [(); 5].map(|()| Times::default());
     for number in 0..if bench.is_quick { 3 } else { 7 } {
         let (store, copied) = (
             place.join(format!("store{number}")),
@@ -131,6 +148,12 @@ pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
         })?;
         warm.take(|| run(&mut bench.build(&store, &context)))?;
         walk.take(|| walk_in_parallel(&context.join("files")))?;
+        fs::write(
+            context.join("files/d0000/f000000"),
+            format!("changed {number}"),
+        )?;
+        settle(&place)?;
+        changed.take(|| run(&mut bench.build(&store, &context)))?;
     }
     table.add(
         "COPY of 20,000 files, cold",
@@ -139,6 +162,7 @@ pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
         &plain,
         1.2,
     );
+    peers::cold(table, peers, &context, "copy", 1)?;
     table.add(
         "the same, nothing changed",
         &warm,
@@ -146,6 +170,18 @@ pub(crate) fn copy(bench: &Bench, table: &mut Table) -> Result<()> {
         &walk,
         1.5,
     );
+    peers::again(table, peers, &context, "copy0", 1)?;
+    let mut least = Times::default();
+    least.push(warm.median() + plain.median());
+    table.add(
+        "the same, one file changed",
+        &changed,
+        "nothing changed, and cp -r + sync -f: the layer has all files",
+        &least,
+        1.5,
+    );
+    fs::write(context.join("files/d0000/f000000"), "changed for others")?;
+    peers::again(table, peers, &context, "copy0", 1)?;
     Ok(())
 }
 

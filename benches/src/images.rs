@@ -289,7 +289,7 @@ fn great(bench: &Bench, table: &mut Table, place: &Path) -> Result<()> {
         ("memory of the push of that layer, compressing it", pushed),
         ("memory of its pull", pulled),
     ] {
-        table.add_memory(title, peak, "100 MB", MEMORY_GOAL, 1.0);
+        table.add_bytes(title, peak, "100 MB", MEMORY_GOAL, 1.0);
     }
     Ok(())
 }

@@ -50,11 +50,63 @@ pub(crate) fn files(root: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Fills the new directory `root` with `count` empty files, 100 a directory.
+pub(crate) fn empty_files(root: &Path, count: usize) -> Result<()> {
+    for number in 0..count {
+        let directory = root.join(format!("d{:04}", number / 100));
+        if number % 100 == 0 {
+            fs::create_dir_all(&directory)?;
+        }
+        fs::write(directory.join(format!("f{number:06}")), [])?;
+    }
+    Ok(())
+}
+
 /// Writes a file of hexadecimal digits, which compress to a little more than half.
 pub(crate) fn digits(path: &Path, random: &mut Random, size: u64) -> Result<()> {
     let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
     for _ in 0..size / 16 {
         write!(file, "{:016x}", random.next())?;
+    }
+    Ok(file.flush()?)
+}
+
+/// Writes a file that does not compress.
+pub(crate) fn noise(path: &Path, random: &mut Random, size: u64) -> Result<()> {
+    let mut file = fs::File::create(path)?;
+    for _ in 0..size >> 20 {
+        file.write_all(&random.bytes(1 << 20))?;
+    }
+    Ok(())
+}
+
+/// Writes a file of lines of made-up words, which compress to some third.
+pub(crate) fn text(path: &Path, random: &mut Random, size: u64) -> Result<()> {
+    let letters = b"etaoinshrdlucmfwypvbgkqjxz";
+    let mut words = Vec::new();
+    for _ in 0..4096 {
+        let length = 2 + random.next() % 8;
+        // The smaller of two numbers: early letters are common ones.
+        let mut letter = || (random.next() % 26).min(random.next() % 26);
+        let word: Vec<u8> = (0..length)
+            .filter_map(|_| letters.get(usize::try_from(letter()).ok()?).copied())
+            .collect();
+        words.push(word);
+    }
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    let mut written = 0;
+    while written < size {
+        let pick = (random.next() % 4096).min(random.next() % 4096);
+        let Some(word) = words.get(usize::try_from(pick)?) else {
+            continue;
+        };
+        file.write_all(word)?;
+        file.write_all(if random.next().is_multiple_of(12) {
+            b"\n"
+        } else {
+            b" "
+        })?;
+        written += word.len() as u64 + 1;
     }
     Ok(file.flush()?)
 }

@@ -5,9 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod builds;
+mod content;
 mod images;
 mod inputs;
 mod measure;
+mod packages;
+mod parallel;
+mod peers;
+mod plot;
+mod scale;
 mod scan;
 mod step;
 mod table;
@@ -18,6 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::ValueEnum;
 
+use crate::peers::Peer;
 use crate::table::Table;
 
 /// Any error: a benchmark that can't measure stops and says why.
@@ -58,9 +65,63 @@ enum Workload {
     Million,
     /// Committing a step's files.
     Commit,
+    /// COPY of many bytes, and archives of them.
+    Content,
+    /// COPY on a file system that shares blocks.
+    Reflink,
+    /// Stages at the same time.
+    Stages,
+    /// 1,000 cached steps.
+    Graph,
+    /// `apt-get install`; not part of `--quick`.
+    Packages,
     /// Pulling, pushing and handing over images; not part of `--quick`.
     Images,
+    /// Curves over steps, layers, builds at once and bytes of a sparse file; only where it is named.
+    Scale,
 }
+
+/// Whether a workload is part of `--quick`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Short,
+    Long,
+}
+
+/// In this order: the first two fork bare processes, so nothing before them may start a thread.
+const WORKLOADS: [(Workload, Length, Measure); 13] = [
+    (Workload::Step, Length::Short, |bench, table, _| {
+        step::sandbox(bench, table)
+    }),
+    (Workload::Steps, Length::Short, builds::steps),
+    (Workload::Noop, Length::Short, builds::noop),
+    (Workload::Graph, Length::Short, |bench, table, _| {
+        parallel::graph(bench, table)
+    }),
+    (Workload::Stages, Length::Short, parallel::stages),
+    (Workload::Copy, Length::Short, builds::copy),
+    (Workload::Scan, Length::Short, |bench, table, _| {
+        scan::contexts(bench, table)
+    }),
+    (Workload::Commit, Length::Short, |bench, table, _| {
+        scan::commit(bench, table)
+    }),
+    (Workload::Content, Length::Short, |bench, table, _| {
+        content::all(bench, table)
+    }),
+    (Workload::Reflink, Length::Short, |bench, table, _| {
+        content::reflink(bench, table)
+    }),
+    (Workload::Million, Length::Long, |bench, table, _| {
+        scan::million(bench, table)
+    }),
+    (Workload::Packages, Length::Long, packages::install_all),
+    (Workload::Images, Length::Long, |bench, table, _| {
+        images::all(bench, table)
+    }),
+];
+
+type Measure = fn(&Bench, &mut Table, &[Peer]) -> Result<()>;
 
 /// Where things are, and how often.
 #[derive(Debug)]
@@ -88,36 +149,19 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
         is_quick: arguments.quick,
     };
     let mut table = Table::start();
-    let is_wanted =
-        |workload| arguments.workloads.is_empty() || arguments.workloads.contains(&workload);
-    // The first two fork bare processes, so nothing before them may start a thread.
-    if is_wanted(Workload::Step) {
-        step::sandbox(&bench, &mut table)?;
+    let peers = Peer::found(&bench.work.join("peers"));
+    for (workload, length, measure) in WORKLOADS {
+        let is_wanted = if arguments.workloads.is_empty() {
+            length == Length::Short || (length == Length::Long && !bench.is_quick)
+        } else {
+            arguments.workloads.contains(&workload)
+        };
+        if is_wanted {
+            measure(&bench, &mut table, &peers)?;
+        }
     }
-    if is_wanted(Workload::Steps) {
-        builds::steps(&bench, &mut table)?;
-    }
-    if is_wanted(Workload::Noop) {
-        builds::noop(&bench, &mut table)?;
-    }
-    if is_wanted(Workload::Copy) {
-        builds::copy(&bench, &mut table)?;
-    }
-    if is_wanted(Workload::Scan) {
-        scan::contexts(&bench, &mut table)?;
-    }
-    let is_wanted_at_length = |workload| {
-        arguments.workloads.contains(&workload)
-            || (arguments.workloads.is_empty() && !bench.is_quick)
-    };
-    if is_wanted_at_length(Workload::Million) {
-        scan::million(&bench, &mut table)?;
-    }
-    if is_wanted(Workload::Commit) {
-        scan::commit(&bench, &mut table)?;
-    }
-    if is_wanted_at_length(Workload::Images) {
-        images::all(&bench, &mut table)?;
+    if arguments.workloads.contains(&Workload::Scale) {
+        return scale::all(&bench, &arguments.out);
     }
     table.write(&arguments.out)
 }

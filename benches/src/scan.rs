@@ -93,16 +93,7 @@ fn compare(
 pub(crate) fn million(bench: &Bench, table: &mut Table) -> Result<()> {
     const COUNT: usize = 1_000_000;
     let one = Seen::make(bench, "alone", |files| inputs::files(files, 1))?;
-    let many = Seen::make(bench, "million", |files| {
-        for number in 0..COUNT {
-            let directory = files.join(format!("d{:04}", number / 100));
-            if number % 100 == 0 {
-                fs::create_dir_all(&directory)?;
-            }
-            fs::write(directory.join(format!("f{number:06}")), [])?;
-        }
-        Ok(())
-    })?;
+    let many = Seen::make(bench, "million", |files| inputs::empty_files(files, COUNT))?;
     settle(&many.store)?;
     let [mut scan, mut walk] = [(); 2].map(|()| Times::default());
     for _ in 0..if bench.is_quick { 3 } else { 9 } {
@@ -127,7 +118,7 @@ fn add_memory(
     let with = peak_memory(&mut bench.build(&many.store, &many.context))?;
     let goal = 200 * count as u64;
     let above = with.saturating_sub(without);
-    table.add_memory(title, above, "200 bytes a file", goal, 1.0);
+    table.add_bytes(title, above, "200 bytes a file", goal, 1.0);
     Ok(())
 }
 

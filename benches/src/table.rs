@@ -29,6 +29,17 @@ struct Row {
     ratio: f64,
     goal: f64,
     runs: usize,
+    /// What other builders take for the same.
+    peers: Vec<Peer>,
+}
+
+/// What another builder takes, in the unit of its row.
+#[derive(Debug, Serialize)]
+struct Peer {
+    name: String,
+    value: f64,
+    /// How many times as much as rbuild.
+    ratio: f64,
 }
 
 impl Table {
@@ -51,7 +62,7 @@ impl Table {
         }
     }
 
-    /// Adds a row and shows it.
+    /// Adds a row of times and shows it.
     pub(crate) fn add(
         &mut self,
         work: &'static str,
@@ -73,23 +84,18 @@ impl Table {
         against: &Times,
         goal: f64,
     ) {
-        let (time, other) = (times.median() / count, against.median());
-        let row = Row {
-            work,
+        let [rbuild, value] = [times.median() / count, against.median()].map(milliseconds);
+        let measured = Measured {
             unit: "ms",
-            rbuild: milliseconds(time),
-            yardstick,
-            yardstick_value: milliseconds(other),
-            ratio: time.as_secs_f64() / other.as_secs_f64(),
-            goal,
+            rbuild,
+            yardstick: value,
             runs: times.count(),
         };
-        print(&line(&row));
-        self.rows.push(row);
+        self.push(work, &measured, yardstick, goal);
     }
 
-    /// Adds a row of memory, in bytes.
-    pub(crate) fn add_memory(
+    /// Adds a row of memory or of files, in bytes.
+    pub(crate) fn add_bytes(
         &mut self,
         work: &'static str,
         bytes: u64,
@@ -97,18 +103,13 @@ impl Table {
         against: u64,
         goal: f64,
     ) {
-        let row = Row {
-            work,
+        let measured = Measured {
             unit: "MB",
             rbuild: megabytes(bytes),
-            yardstick,
-            yardstick_value: megabytes(against),
-            ratio: megabytes(bytes) / megabytes(against),
-            goal,
+            yardstick: megabytes(against),
             runs: 1,
         };
-        print(&line(&row));
-        self.rows.push(row);
+        self.push(work, &measured, yardstick, goal);
     }
 
     /// Adds a row of requests to a server.
@@ -120,19 +121,50 @@ impl Table {
         against: u32,
         goal: f64,
     ) {
-        let (requests, against) = (f64::from(requests), f64::from(against));
+        let measured = Measured {
+            unit: "requests",
+            rbuild: f64::from(requests),
+            yardstick: f64::from(against),
+            runs: 1,
+        };
+        self.push(work, &measured, yardstick, goal);
+    }
+
+    fn push(
+        &mut self,
+        work: &'static str,
+        measured: &Measured,
+        yardstick: &'static str,
+        goal: f64,
+    ) {
         let row = Row {
             work,
-            unit: "requests",
-            rbuild: requests,
+            unit: measured.unit,
+            rbuild: measured.rbuild,
             yardstick,
-            yardstick_value: against,
-            ratio: requests / against,
+            yardstick_value: measured.yardstick,
+            ratio: measured.rbuild / measured.yardstick,
             goal,
-            runs: 1,
+            runs: measured.runs,
+            peers: Vec::new(),
         };
         print(&line(&row));
         self.rows.push(row);
+    }
+
+    /// Adds to the last row, one of times, what another builder takes for each of `count` equal things.
+    pub(crate) fn beside(&mut self, name: &str, times: &Times, count: u32) {
+        let Some(row) = self.rows.last_mut() else {
+            return;
+        };
+        let value = milliseconds(times.median() / count);
+        let peer = Peer {
+            name: name.to_owned(),
+            value,
+            ratio: value / row.rbuild,
+        };
+        print(&format!("|   beside it: {}", told(&peer, row.unit)));
+        row.peers.push(peer);
     }
 
     /// Writes `results.md` and `results.json`.
@@ -140,7 +172,8 @@ impl Table {
         fs::create_dir_all(directory)?;
         let mut text = format!(
             "{}. Load at the start {}, at the end {}. Medians.\n\n\
-             | work | rbuild | yardstick | it takes | ratio | goal | runs |\n|---|---|---|---|---|---|---|\n",
+             | work | rbuild | yardstick | it takes | ratio | goal | runs | other builders (times rbuild) |\n\
+             |---|---|---|---|---|---|---|---|\n",
             self.machine,
             self.load_at_start,
             load(),
@@ -157,9 +190,22 @@ impl Table {
     }
 }
 
+/// What a row is made of.
+struct Measured {
+    unit: &'static str,
+    rbuild: f64,
+    yardstick: f64,
+    runs: usize,
+}
+
+fn told(peer: &Peer, unit: &str) -> String {
+    format!("{} {:.2} {unit} ({:.1})", peer.name, peer.value, peer.ratio)
+}
+
 fn line(row: &Row) -> String {
+    let peers: Vec<_> = row.peers.iter().map(|peer| told(peer, row.unit)).collect();
     format!(
-        "| {} | {:.2} {unit} | {} | {:.2} {unit} | {:.2} | {:.1} | {} |",
+        "| {} | {:.2} {unit} | {} | {:.2} {unit} | {:.2} | {:.2} | {} | {} |",
         row.work,
         row.rbuild,
         row.yardstick,
@@ -167,6 +213,7 @@ fn line(row: &Row) -> String {
         row.ratio,
         row.goal,
         row.runs,
+        peers.join(", "),
         unit = row.unit,
     )
 }
@@ -185,8 +232,9 @@ fn load() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// Says how far it is.
 #[expect(clippy::print_stdout, reason = "it is a program")]
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     println!("{text}");
 }
 

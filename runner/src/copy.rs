@@ -187,9 +187,7 @@ fn copy(
                 owner,
                 copied,
             );
-            for entry in entries {
-                transfer.beneath(entry)?;
-            }
+            transfer.all(entries)?;
             transfer.finish()?;
             if *keeps_root_mtime {
                 let fail = || FileError::at("set the time of", destination);
@@ -332,5 +330,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+#[cfg(test)]
+mod large_tests;
 #[cfg(test)]
 mod tests;

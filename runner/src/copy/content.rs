@@ -6,8 +6,10 @@
 //! twice the same bytes say the same.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::CopyError;
@@ -20,39 +22,77 @@ const ATTEMPTS: u32 = 5;
 /// Longer than the longest tick of the clock that ctimes are taken from, in nanoseconds.
 const TICK: i128 = 20_000_000;
 
-/// Copies all of `reader` to `writer`, which is empty, and gives the BLAKE3 of what was written.
-pub(super) fn copy(
-    reader: &mut File,
-    writer: &mut File,
-    buffer: &mut [u8],
-    shown: &[u8],
-) -> Result<[u8; 32], CopyError> {
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            let mut start_over = || {
-                reader.rewind()?;
-                writer.rewind()?;
-                writer.set_len(0)
-            };
-            start_over().map_err(|error| FileError::at("write", shown)(errno(&error)))?;
-        }
-        let before = stat(reader, shown)?;
-        let is_young = is_young(&before);
-        let digest = pump(reader, Some(&mut *writer), buffer, shown)?;
-        if stat(reader, shown)? != before {
-            continue;
-        }
-        if is_young {
-            reader
-                .rewind()
-                .map_err(|error| FileError::at("read", shown)(errno(&error)))?;
-            if pump(reader, None, buffer, shown)? != digest {
+/// What is read at once.
+const BUFFER: usize = 256 * 1024;
+
+/// Files that take less than this on the disk are written: sharing a block or two saves nothing.
+const WORTH_SHARING: u64 = 64 * 1024;
+
+/// Copies contents, one file after the other.
+#[derive(Default)]
+pub(super) struct Copier {
+    buffer: Vec<u8>,
+    /// The file system has refused to share blocks.
+    shares_nothing: bool,
+}
+
+impl Copier {
+    /// Copies all of `reader` to `writer`, which is empty, and gives the BLAKE3 of what was written. Blocks are shared where the file
+    /// system can do that, and holes stay holes.
+    pub(super) fn copy(
+        &mut self,
+        reader: &mut File,
+        writer: &mut File,
+        shown: &[u8],
+    ) -> Result<[u8; 32], CopyError> {
+        self.buffer.resize(BUFFER, 0);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                let mut start_over = || {
+                    reader.rewind()?;
+                    writer.rewind()?;
+                    writer.set_len(0)
+                };
+                start_over().map_err(|error| FileError::at("write", shown)(errno(&error)))?;
+            }
+            let before = stat(reader, shown)?;
+            let is_young = is_young(&before);
+            let digest = self.copy_once(reader, writer, &before, shown)?;
+            if stat(reader, shown)? != before {
                 continue;
             }
+            if is_young {
+                reader
+                    .rewind()
+                    .map_err(|error| FileError::at("read", shown)(errno(&error)))?;
+                if pump(reader, None, &mut self.buffer, shown)? != digest {
+                    continue;
+                }
+            }
+            return Ok(digest);
         }
-        return Ok(digest);
+        Err(CopyError::Changed { path: shown.into() })
     }
-    Err(CopyError::Changed { path: shown.into() })
+
+    fn copy_once(
+        &mut self,
+        reader: &mut File,
+        writer: &mut File,
+        metadata: &Metadata,
+        shown: &[u8],
+    ) -> Result<[u8; 32], CopyError> {
+        if !self.shares_nothing && metadata.allocated >= WORTH_SHARING {
+            match rustix::fs::ioctl_ficlone(&*writer, &*reader) {
+                // What was shared is what is read now, or the file has changed, and then its ctime says so.
+                Ok(()) => return pump(reader, None, &mut self.buffer, shown),
+                Err(_) => self.shares_nothing = true,
+            }
+        }
+        if metadata.allocated < metadata.size {
+            return pump_with_holes(reader, writer, &mut self.buffer, shown);
+        }
+        pump(reader, Some(writer), &mut self.buffer, shown)
+    }
 }
 
 fn stat(file: &File, shown: &[u8]) -> Result<Metadata, CopyError> {
@@ -94,6 +134,69 @@ fn pump(
     }
 }
 
+/// The same for a file that takes less on the disk than it is long.
+fn pump_with_holes(
+    reader: &mut File,
+    writer: &mut File,
+    buffer: &mut [u8],
+    shown: &[u8],
+) -> Result<[u8; 32], CopyError> {
+    let failed = |what| move |error: std::io::Error| FileError::at(what, shown)(errno(&error));
+    let size = reader.metadata().map_err(failed("stat"))?.len();
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    while at < size {
+        let data = match rustix::fs::seek(&*reader, SeekFrom::Data(at)) {
+            Ok(data) => data.min(size),
+            // A hole up to the end.
+            Err(Errno::NXIO) => size,
+            // The file system knows of no holes.
+            Err(_) => at,
+        };
+        hash_zeros(&mut hasher, data - at);
+        let end = match rustix::fs::seek(&*reader, SeekFrom::Hole(data)) {
+            Ok(end) => end.clamp(data, size),
+            Err(_) => size,
+        };
+        reader
+            .seek(io::SeekFrom::Start(data))
+            .map_err(failed("read"))?;
+        writer
+            .seek(io::SeekFrom::Start(data))
+            .map_err(failed("write"))?;
+        let mut left = end - data;
+        while left > 0 {
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let length = reader.read(&mut buffer[..most]).map_err(failed("read"))?;
+            if length == 0 {
+                // Cut meanwhile, as its ctime says.
+                break;
+            }
+            hasher.update(&buffer[..length]);
+            writer
+                .write_all(&buffer[..length])
+                .map_err(failed("write"))?;
+            left -= length as u64;
+        }
+        at = end;
+    }
+    writer.set_len(size).map_err(failed("write"))?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    while count > 0 {
+        let part = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
+        hasher.update(&ZEROS[..part]);
+        count -= part as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt as _;
@@ -130,7 +233,7 @@ mod tests {
                 let target = place.path().join("target");
                 let mut reader = File::open(&path).unwrap();
                 let mut writer = File::create(&target).unwrap();
-                match copy(&mut reader, &mut writer, &mut vec![0; 64 * 1024], b"source") {
+                match Copier::default().copy(&mut reader, &mut writer, b"source") {
                     Ok(digest) => {
                         copies += 1;
                         let bytes = std::fs::read(&target).unwrap();

@@ -1,5 +1,7 @@
 //! The entries of one copy operation: reading them from one tree and making them in another.
 
+mod parallel;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,8 +22,6 @@ pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 /// How files are opened; a fifo that took a file's place must not block us.
 pub(super) const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-const BUFFER: usize = 256 * 1024;
-
 /// One copy operation in progress.
 pub(crate) struct Transfer<'a> {
     source: BorrowedFd<'a>,
@@ -36,8 +36,18 @@ pub(crate) struct Transfer<'a> {
     times: Vec<(Vec<u8>, Time)>,
     /// The two directories of the last entry: most have the same ones.
     parents: Option<(Vec<u8>, OwnedFd, OwnedFd)>,
-    buffer: Vec<u8>,
+    content: content::Copier,
     names: XattrNames,
+    /// Files with several names are passed over.
+    leaves_links: bool,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Copied,
+    /// It has several names, and was passed over.
+    IsLinked,
 }
 
 /// How names of attributes go from the source to the destination.
@@ -69,8 +79,9 @@ impl<'a> Transfer<'a> {
             links,
             times,
             parents: None,
-            buffer: vec![0; BUFFER],
+            content: content::Copier::default(),
             names: XattrNames::Plain,
+            leaves_links: false,
         }
     }
 
@@ -92,6 +103,10 @@ impl<'a> Transfer<'a> {
 
     /// Copies an entry of a selected directory.
     pub(crate) fn beneath(&mut self, entry: &SelectedEntry) -> Result<(), CopyError> {
+        self.beneath_or_left(entry).map(drop)
+    }
+
+    fn beneath_or_left(&mut self, entry: &SelectedEntry) -> Result<Done, CopyError> {
         let (parent, name) = split(&entry.path);
         let (from, to) = match self.parents.take() {
             Some((path, from, to)) if path == parent => (from, to),
@@ -104,9 +119,9 @@ impl<'a> Transfer<'a> {
                 )
             }
         };
-        self.entry(from.as_fd(), name, to.as_fd(), name, entry)?;
+        let done = self.entry_or_left(from.as_fd(), name, to.as_fd(), name, entry)?;
         self.parents = Some((parent.to_vec(), from, to));
-        Ok(())
+        Ok(done)
     }
 
     /// Copies `name` of `from` to `target` in `to`.
@@ -118,6 +133,17 @@ impl<'a> Transfer<'a> {
         target: &[u8],
         entry: &SelectedEntry,
     ) -> Result<(), CopyError> {
+        self.entry_or_left(from, name, to, target, entry).map(drop)
+    }
+
+    fn entry_or_left(
+        &mut self,
+        from: BorrowedFd<'_>,
+        name: &[u8],
+        to: BorrowedFd<'_>,
+        target: &[u8],
+        entry: &SelectedEntry,
+    ) -> Result<Done, CopyError> {
         let shown = if entry.path.is_empty() {
             name
         } else {
@@ -132,6 +158,11 @@ impl<'a> Transfer<'a> {
                 .map_err(FileError::at("read the link", shown))?
         {
             return Err(CopyError::Changed { path: shown.into() });
+        }
+        let link = (metadata.links > 1 && metadata.kind != FileKind::Directory)
+            .then(|| metadata.identity());
+        if self.leaves_links && link.is_some() {
+            return Ok(Done::IsLinked);
         }
         // An entry that does not keep the source's owner comes from a host directory, whose attributes stay there.
         let xattrs = if entry.ids.is_some() {
@@ -151,19 +182,20 @@ impl<'a> Transfer<'a> {
             mtime: Some(metadata.mtime),
             xattrs: &xattrs,
         };
-        let link = (metadata.links > 1 && metadata.kind != FileKind::Directory)
-            .then(|| metadata.identity());
         if let Some((first, digest)) = link.and_then(|link| self.links.get(&link)) {
             let digest = *digest;
             self.link(&first.clone(), to, target, shown)?;
             if metadata.kind == FileKind::File {
                 self.copied.push(digest);
             }
-            return Ok(());
+            return Ok(Done::Copied);
         }
         let mut digest = [0; 32];
         match metadata.kind {
-            FileKind::Directory => return self.directory(to, target, shown, &attributes),
+            FileKind::Directory => {
+                self.directory(to, target, shown, &attributes)?;
+                return Ok(Done::Copied);
+            }
             FileKind::File => {
                 digest = self.file(from, name, to, target, shown, &attributes)?;
                 self.copied.push(digest);
@@ -201,7 +233,7 @@ impl<'a> Transfer<'a> {
             };
             self.links.insert(link, (place, digest));
         }
-        Ok(())
+        Ok(Done::Copied)
     }
 
     /// Sets the times of directories, deepest first.
@@ -254,7 +286,7 @@ impl<'a> Transfer<'a> {
         let file = root::open_beneath(from, name, FILE).map_err(FileError::at("open", shown))?;
         let mut reader = std::fs::File::from(file);
         let mut writer = self.replace(to, target, shown, || node::create_file(to, target))?;
-        let digest = content::copy(&mut reader, &mut writer, &mut self.buffer, shown)?;
+        let digest = self.content.copy(&mut reader, &mut writer, shown)?;
         node::set(writer.as_fd(), attributes)
             .map_err(FileError::at("set the metadata of", shown))?;
         Ok(digest)

@@ -16,7 +16,7 @@ pub use self::limits::{Limits, MemoryReport};
 pub use self::network::{Network, NetworkJob};
 
 /// An overlay to assemble: what a step sees as `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlaySpec {
     /// Snapshot directories, lowest layer first. May be empty.
     pub lowers: Vec<PathBuf>,
@@ -25,9 +25,10 @@ pub struct OverlaySpec {
 }
 
 /// How tightly a sandbox is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Confinement {
     /// Docker's default capabilities, masked and read-only paths.
+    #[default]
     Default,
     /// All capabilities, nothing masked.
     Insecure,
@@ -124,7 +125,7 @@ pub struct Rlimit {
 }
 
 /// Runs one command in a sandbox and turns what it left into a layer.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunJob {
     /// The root file system.
     pub root: OverlaySpec,

@@ -9,10 +9,13 @@
 //!   remove stubs from the upper directory, seal it                              stubs.rs
 //! ```
 //!
+//! For most steps the process is there before the job is: see [`ahead`].
+//!
 //! When pid 1 can be reaped, every process of the namespace has ended and the mounts are gone, so the upper directory is
 //! at rest. The report pipe is closed by a successful execve; after a failed one it holds the errno. The command reads none
 //! of it.
 
+pub(crate) mod ahead;
 mod below;
 mod capabilities;
 mod chroot;
@@ -36,9 +39,11 @@ use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
+use self::ahead::Ahead;
 use self::below::Below;
 use self::mount_point::Stubs;
 use self::plan::SandboxPlan;
+use self::setup::Trees;
 use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
@@ -72,11 +77,11 @@ pub(crate) fn run(
     network: Option<&OwnedFd>,
     caller: BorrowedFd<'_>,
     options: SpawnerOptions,
+    ahead: Option<Ahead>,
 ) -> Result<RunOutcome, JobError> {
     if options.mount_api == MountApi::Nothing {
         return chroot::run(job, stdio, caller, options);
     }
-    let plan = SandboxPlan::new(job);
     let began = Time::now();
     let failed = |errno| {
         JobError::from_errno(
@@ -85,24 +90,23 @@ pub(crate) fn run(
             errno,
         )
     };
-    let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-    let namespaces = match job.network {
-        Network::Host | Network::Private => Namespaces::SANDBOX,
-        Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
-    };
-    #[cfg(test)]
-    let (plan, namespaces) = weak::weaken(options.trial, plan, namespaces);
     let cgroup = Cgroup::make(&job.limits)?;
-    let child = clone_process(namespaces, || {
-        let given = Given {
-            cgroup: cgroup.as_ref(),
+    let taken = ahead.and_then(|ahead| ahead.take(job, &stdio, network));
+    let (child, report) = if let Some(taken) = taken {
+        taken
+    } else {
+        let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        let child = begin(
+            job,
+            &stdio,
             network,
-            stdio: &stdio,
-        };
-        become_command(&plan, job, &given, report_writer.as_fd(), options)
-    })
-    .map_err(cannot_clone)?;
-    drop((stdio, report_writer));
+            cgroup.as_ref(),
+            &report_writer,
+            options,
+        )?;
+        (child, report)
+    };
+    drop(stdio);
     let Watched {
         reports,
         is_cancelled,
@@ -142,6 +146,34 @@ pub(crate) fn run(
         memory,
         layer,
     })
+}
+
+/// Clones the sandbox's process, which sets everything up and becomes the command.
+fn begin(
+    job: &RunJob,
+    stdio: &Stdio,
+    network: Option<&OwnedFd>,
+    cgroup: Option<&Cgroup>,
+    report: &OwnedFd,
+    options: SpawnerOptions,
+) -> Result<ClonedProcess, JobError> {
+    let plan = SandboxPlan::new(job);
+    let namespaces = match job.network {
+        Network::Host | Network::Private => Namespaces::SANDBOX,
+        Network::None => Namespaces::SANDBOX.and(Namespaces::NETWORK),
+    };
+    #[cfg(test)]
+    let (plan, namespaces) = weak::weaken(options.trial, plan, namespaces);
+    clone_process(namespaces, || {
+        let given = Given {
+            cgroup,
+            network,
+            stdio,
+            trees: None,
+        };
+        become_command(&plan, job, given, report.as_fd(), options)
+    })
+    .map_err(cannot_clone)
 }
 
 fn cannot_clone(errno: Errno) -> JobError {
@@ -250,6 +282,8 @@ struct Given<'a> {
     /// A network namespace to be in.
     network: Option<&'a OwnedFd>,
     stdio: &'a Stdio,
+    /// What was mounted before the job came.
+    trees: Option<Trees>,
 }
 
 impl Given<'_> {
@@ -271,7 +305,7 @@ impl Given<'_> {
 fn become_command(
     plan: &SandboxPlan,
     job: &RunJob,
-    given: &Given<'_>,
+    given: Given<'_>,
     report: BorrowedFd<'_>,
     options: SpawnerOptions,
 ) -> u8 {
@@ -280,7 +314,7 @@ fn become_command(
         #[cfg(test)]
         weak::begin(options.trial);
         given.enter()?;
-        let prepared = setup::carry_out(plan, job, options.mount_api)?;
+        let prepared = setup::carry_out(plan, job, options.mount_api, given.trees)?;
         let command = command::Command::new(job, &prepared.user)?;
         command::take_stdio(given.stdio)?;
         let ready = Report::Ready {

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Which network a sandbox has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The network namespace of the caller.
     Host,
     /// The one of a [`PrivateNetwork`](crate::PrivateNetwork), given with the job.
     Private,
     /// A new one with only a loopback interface that is up.
+    #[default]
     None,
 }
 

@@ -51,8 +51,9 @@ pub(super) fn run(
             cgroup: cgroup.as_ref(),
             network: None,
             stdio: &stdio,
+            trees: None,
         };
-        become_command(&plan, job, &given, report_writer.as_fd(), options)
+        become_command(&plan, job, given, report_writer.as_fd(), options)
     })
     .map_err(failed)?;
     drop((stdio, report_writer));

@@ -20,6 +20,10 @@ pub(crate) struct SandboxPlan {
 pub(crate) enum SetupOp {
     /// Cut the mount namespace off from the host's.
     StopPropagation,
+    /// Take the root of the namespace for the new root: what is mounted there is moved away later.
+    OpenOwnRoot,
+    /// Move what was mounted ahead in the own root to the same place in the new one.
+    MoveIn { target: &'static str },
     /// Mount the chain with its upper directory.
     MountRoot { attributes: MountAttrFlags },
     /// Look up the user, before anything of ours covers the image's files.
@@ -37,6 +41,8 @@ pub(crate) enum SetupOp {
     },
     /// Mount the host's `/sys` because a new one was refused... or is not wanted: see [`Self::MountFilesystem`].
     MountSysfs { attributes: MountAttrFlags },
+    /// Keep hold of the host's `/dev`, which may be covered from now on.
+    OpenDevices,
     /// Show one device of the host's `/dev` under the same name; left out when the host lacks it.
     BindDevice { name: &'static str },
     /// Show all of the host's `/dev` that is not there yet.
@@ -77,7 +83,7 @@ pub(crate) enum SetupOp {
 }
 
 /// As Docker's and containerd's default specs have them.
-const MASKED: [&str; 12] = [
+const MASKED: [&str; 10] = [
     "proc/asound",
     "proc/acpi",
     "proc/interrupts",
@@ -88,12 +94,14 @@ const MASKED: [&str; 12] = [
     "proc/timer_stats",
     "proc/sched_debug",
     "proc/scsi",
+];
+const MASKED_SYS: [&str; 3] = [
     "sys/firmware",
     // Not in Docker's list, but in podman's.
     "sys/dev/block",
+    // Not in every kernel's sysfs; newer in Docker's list (CVE-2020-8694).
+    "sys/devices/virtual/powercap",
 ];
-/// Not in every kernel's sysfs; kept apart because it is newer in Docker's list (CVE-2020-8694).
-const MASKED_POWER: &str = "sys/devices/virtual/powercap";
 const READ_ONLY_PATHS: [&str; 5] = [
     "proc/bus",
     "proc/fs",
@@ -112,41 +120,91 @@ const DEV_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// `/dev/shm` of a sandbox that is made ahead: Docker's default.
+const USUAL_SHM_SIZE: u64 = 64 << 20;
+
 impl SandboxPlan {
     /// Plans the sandbox of a job.
     pub(crate) fn new(job: &RunJob) -> Self {
-        let is_insecure = job.confinement == Confinement::Insecure;
+        let is_insecure = is_insecure(job);
         let mut operations = vec![SetupOp::StopPropagation];
-        // No device cgroup limits what mknod makes (CAP_MKNOD is in Docker's set), so no device node in the image works.
-        let attributes = if is_insecure {
-            MountAttrFlags::empty()
-        } else {
-            NODEV
-        };
-        operations.extend([SetupOp::MountRoot { attributes }, SetupOp::LookUpUser]);
-        operations.push(filesystem("proc", "proc", &[], NOSUID | NODEV | NOEXEC));
-        let sys = NOSUID | NODEV | NOEXEC;
-        operations.push(SetupOp::MountSysfs {
-            attributes: if is_insecure { sys } else { sys | READ_ONLY },
-        });
+        add_root(&mut operations, is_insecure);
+        add_processes(&mut operations, is_insecure);
         add_devices(&mut operations, job.shm_size, is_insecure);
-        operations.extend((0..job.files.len()).map(|index| SetupOp::ProvideFile { index }));
-        operations.extend((0..job.mounts.len()).map(|index| SetupOp::MountJob { index }));
-        if !is_insecure {
-            operations.extend(READ_ONLY_PATHS.map(|path| SetupOp::MakeReadOnly { path }));
-            operations.extend(MASKED.map(|path| SetupOp::Mask { path }));
-            operations.push(SetupOp::Mask { path: MASKED_POWER });
-        }
-        if job.network == Network::None {
-            operations.push(SetupOp::BringLoopbackUp);
-        }
-        operations.extend([SetupOp::SetHostname, SetupOp::EnterRoot, SetupOp::SetLimits]);
-        if !is_insecure {
-            operations.extend([SetupOp::FilterSystemCalls, SetupOp::LimitCapabilities]);
-        }
-        operations.push(SetupOp::BecomeUser);
+        add_end(&mut operations, job);
         Self { operations }
     }
+
+    /// Plans what is the same for all usual jobs: their `/proc` and `/dev`, on those of the namespace they are made in.
+    pub(crate) fn ahead() -> Self {
+        let mut operations = vec![SetupOp::StopPropagation, SetupOp::OpenOwnRoot];
+        add_processes(&mut operations, false);
+        add_devices(&mut operations, USUAL_SHM_SIZE, false);
+        Self { operations }
+    }
+
+    /// Plans what is left to do for a job after [`ahead`](Self::ahead); none when the job is not a usual one.
+    pub(crate) fn after_ahead(job: &RunJob) -> Option<Self> {
+        // Namespaces and cgroups are entered before anything is made in them.
+        let is_usual = job.network != Network::None
+            && !is_insecure(job)
+            && job.shm_size == USUAL_SHM_SIZE
+            && job.limits.is_empty();
+        is_usual.then(|| {
+            let mut operations = Vec::new();
+            add_root(&mut operations, false);
+            operations.extend([
+                SetupOp::MoveIn { target: "proc" },
+                SetupOp::MoveIn { target: "dev" },
+            ]);
+            add_end(&mut operations, job);
+            Self { operations }
+        })
+    }
+}
+
+fn is_insecure(job: &RunJob) -> bool {
+    job.confinement == Confinement::Insecure
+}
+
+fn add_root(operations: &mut Vec<SetupOp>, is_insecure: bool) {
+    // No device cgroup limits what mknod makes (CAP_MKNOD is in Docker's set), so no device node in the image works.
+    let attributes = if is_insecure {
+        MountAttrFlags::empty()
+    } else {
+        NODEV
+    };
+    operations.extend([SetupOp::MountRoot { attributes }, SetupOp::LookUpUser]);
+}
+
+fn add_processes(operations: &mut Vec<SetupOp>, is_insecure: bool) {
+    operations.push(filesystem("proc", "proc", &[], NOSUID | NODEV | NOEXEC));
+    if !is_insecure {
+        operations.extend(READ_ONLY_PATHS.map(|path| SetupOp::MakeReadOnly { path }));
+        operations.extend(MASKED.map(|path| SetupOp::Mask { path }));
+    }
+}
+
+/// What depends on the job and its network: `/sys`, its files and mounts, and everything after.
+fn add_end(operations: &mut Vec<SetupOp>, job: &RunJob) {
+    let is_insecure = is_insecure(job);
+    let sys = NOSUID | NODEV | NOEXEC;
+    operations.push(SetupOp::MountSysfs {
+        attributes: if is_insecure { sys } else { sys | READ_ONLY },
+    });
+    if !is_insecure {
+        operations.extend(MASKED_SYS.map(|path| SetupOp::Mask { path }));
+    }
+    operations.extend((0..job.files.len()).map(|index| SetupOp::ProvideFile { index }));
+    operations.extend((0..job.mounts.len()).map(|index| SetupOp::MountJob { index }));
+    if job.network == Network::None {
+        operations.push(SetupOp::BringLoopbackUp);
+    }
+    operations.extend([SetupOp::SetHostname, SetupOp::EnterRoot, SetupOp::SetLimits]);
+    if !is_insecure {
+        operations.extend([SetupOp::FilterSystemCalls, SetupOp::LimitCapabilities]);
+    }
+    operations.push(SetupOp::BecomeUser);
 }
 
 impl SandboxPlan {
@@ -171,6 +229,7 @@ impl SandboxPlan {
 }
 
 fn add_devices(operations: &mut Vec<SetupOp>, shm_size: u64, is_insecure: bool) {
+    operations.push(SetupOp::OpenDevices);
     operations.push(SetupOp::MountFilesystem {
         kind: "tmpfs",
         target: "dev",

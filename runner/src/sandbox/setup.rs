@@ -26,6 +26,29 @@ use crate::working_root;
 /// The group of terminals, by Debian's and everybody's numbers.
 const TTY_GROUP: u32 = 5;
 
+/// What a sandbox's process has mounted before it knew its job.
+#[derive(Debug)]
+pub(super) struct Trees {
+    proc: OwnedFd,
+    dev: OwnedFd,
+    mask: Option<OwnedFd>,
+}
+
+/// Mounts what does not depend on the job, in the root of this namespace.
+pub(super) fn prepare(api: MountApi) -> Result<Trees, JobError> {
+    let job = RunJob::default();
+    let mut setup = Setup::new(&job, api);
+    for operation in &SandboxPlan::ahead().operations {
+        setup.perform(operation)?;
+    }
+    let lost = || JobError::new(JobErrorKind::Sandbox, "a mount is not there");
+    Ok(Trees {
+        proc: setup.proc.ok_or_else(lost)?,
+        dev: setup.dev.ok_or_else(lost)?,
+        mask: setup.mask,
+    })
+}
+
 /// A sandbox that only lacks its command.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -38,19 +61,12 @@ pub(super) fn carry_out(
     plan: &SandboxPlan,
     job: &RunJob,
     api: MountApi,
+    trees: Option<Trees>,
 ) -> Result<Prepared, JobError> {
-    let mut setup = Setup {
-        job,
-        api,
-        root: None,
-        files: None,
-        file_count: 0,
-        dev: None,
-        mask: None,
-        user: User::default(),
-        keeps_groups: ids::groups_are_fixed(),
-        stubs: Stubs::default(),
-    };
+    let mut setup = Setup::new(job, api);
+    if let Some(Trees { proc, dev, mask }) = trees {
+        (setup.proc, setup.dev, setup.mask) = (Some(proc), Some(dev), mask);
+    }
     for operation in &plan.operations {
         setup.perform(operation)?;
     }
@@ -71,8 +87,11 @@ pub(super) struct Setup<'a> {
     pub(super) files: Option<OwnedFd>,
     /// How many files are on it.
     pub(super) file_count: usize,
-    /// The root of the new `/dev`, where that is known.
+    /// The roots of the new `/proc` and `/dev`, where they are known.
+    proc: Option<OwnedFd>,
     dev: Option<OwnedFd>,
+    /// The host's `/dev`.
+    devices: Option<OwnedFd>,
     /// What hides directories: one empty file system for all, since making and ending one costs more than the mount.
     mask: Option<OwnedFd>,
     user: User,
@@ -81,10 +100,38 @@ pub(super) struct Setup<'a> {
     pub(super) stubs: Stubs,
 }
 
+impl<'a> Setup<'a> {
+    fn new(job: &'a RunJob, api: MountApi) -> Self {
+        Self {
+            job,
+            api,
+            root: None,
+            files: None,
+            file_count: 0,
+            proc: None,
+            dev: None,
+            devices: None,
+            mask: None,
+            user: User::default(),
+            keeps_groups: ids::groups_are_fixed(),
+            stubs: Stubs::default(),
+        }
+    }
+}
+
 impl Setup<'_> {
     fn perform(&mut self, operation: &SetupOp) -> Result<(), JobError> {
         match operation {
             SetupOp::StopPropagation => Ok(mounts::make_private()?),
+            SetupOp::OpenOwnRoot => {
+                self.root = Some(overlay::open_directory("/".as_ref())?);
+                Ok(())
+            }
+            SetupOp::MoveIn { target } => self.move_in(target),
+            SetupOp::OpenDevices => {
+                self.devices = Some(overlay::open_directory("/dev".as_ref())?);
+                Ok(())
+            }
             SetupOp::MountRoot { attributes } => self.mount_root(*attributes),
             SetupOp::LookUpUser => self.look_up_user(),
             SetupOp::MountFilesystem {
@@ -252,8 +299,24 @@ impl Setup<'_> {
             Err(error) if error.kind == JobErrorKind::MissingPrivilege && ids::maps().is_some() => {
                 self.show_own("proc", attributes)
             }
-            result => result.map(drop),
+            result => {
+                self.proc = Some(result?);
+                Ok(())
+            }
         }
+    }
+
+    /// Moves a tree of mounts that was made ahead.
+    fn move_in(&mut self, target: &'static str) -> Result<(), JobError> {
+        self.refuse_link(target)?;
+        let point = self.point(target.as_bytes(), PointKind::Directory)?;
+        let tree = match target {
+            "proc" => &self.proc,
+            _ => &self.dev,
+        };
+        let tree = tree.as_ref().ok_or(Errno::NOENT);
+        tree.and_then(|tree| mounts::attach(tree, &point))
+            .map_err(|errno| MountError::new(target, errno).into())
     }
 
     /// Shows a directory of ours with everything mounted in it.
@@ -287,7 +350,8 @@ impl Setup<'_> {
     fn bind_device(&mut self, name: &[u8]) -> Result<(), JobError> {
         let path = [b"/dev/", name].concat();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(path.as_slice(), flags, Mode::empty()) {
+        let devices = self.devices.as_ref().ok_or(Errno::NOENT);
+        match devices.and_then(|devices| rustix::fs::openat(devices, name, flags, Mode::empty())) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => {
                 Err(

@@ -1,7 +1,8 @@
 //! The server: keeps one idle worker that waits for the next job, and nothing else.
 //!
-//! Forked ahead of time, a worker costs the job nothing; only the first is forked when its job comes. It tells the server through a pipe of its own when it has taken
-//! a job, and the server forks the next one; a worker that dies idle closes the pipe and is replaced too.
+//! Forked ahead of time, a worker costs the job nothing; only the first is forked when its job comes. It tells the server
+//! through a pipe of its own when it has taken a job, and the server forks the next one; when the job was a command, that one
+//! makes a sandbox ahead too. A worker that dies idle closes the pipe and is replaced too.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -15,6 +16,7 @@ use super::{SpawnerOptions, protocol, userns, worker};
 use crate::error::JobError;
 use crate::isolation::Rung;
 use crate::mounts::MountApi;
+use crate::sandbox::ahead::Ahead;
 use crate::sys;
 
 /// Forks the server, which serves `socket` until its other end is closed everywhere.
@@ -46,8 +48,13 @@ pub(super) fn start(socket: &OwnedFd, options: SpawnerOptions) -> Result<(), Err
 
 /// What a worker tells the server when it has taken a job.
 const TAKEN: u8 = b'j';
+/// The same of a command to run.
+const TAKEN_COMMAND: u8 = b'c';
 /// What it tells the server when every caller has gone.
 const ENDED: u8 = b'e';
+
+/// The reply socket, and what a command reads and writes: no other job comes with as many.
+const COMMAND_DESCRIPTORS: usize = 4;
 
 fn serve(socket: &OwnedFd, options: SpawnerOptions) {
     prepare(socket);
@@ -61,7 +68,7 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
         }
         match header {
             Ok(Some(Header::Survey)) => {
-                if !matches!(fork_worker(socket, options, &Ok(())), Ok(true)) {
+                if !matches!(fork_worker(socket, options, &Ok(()), false), Ok(TAKEN)) {
                     return;
                 }
             }
@@ -87,32 +94,39 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
 
 /// Serves until every caller has gone. When the workers can't stand where they should, every job fails with the reason.
 fn serve_jobs(socket: &OwnedFd, options: SpawnerOptions, standing: &Result<(), JobError>) {
+    let mut expects_command = false;
     loop {
-        let Ok(is_open) = fork_worker(socket, options, standing) else {
+        let Ok(word) = fork_worker(socket, options, standing, expects_command) else {
             // No process can be had now. The next caller sees its reply socket close and reports the job as lost.
             match protocol::receive_descriptors(socket) {
                 Ok(Some(_)) => continue,
                 _ => break,
             }
         };
-        if !is_open {
+        if word == ENDED {
             break;
         }
+        // Commands come one after the other.
+        expects_command = word == TAKEN_COMMAND;
     }
     // The kernel kills everything that is left in our pid namespace.
 }
 
-/// Forks a worker and returns when it is idle no more; false when there will be no more jobs.
+/// Forks a worker and returns what it said when it was idle no more.
 fn fork_worker(
     socket: &OwnedFd,
     options: SpawnerOptions,
     standing: &Result<(), JobError>,
-) -> Result<bool, Errno> {
+    expects_command: bool,
+) -> Result<u8, Errno> {
     let (news, teller) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut teller = Some(teller);
     sys::process::fork_process(|| {
+        sys::signal::keep_ended_children();
+        let ahead = (expects_command && standing.is_ok()).then(|| Ahead::make(options));
         let received = protocol::receive_descriptors(socket);
         let word = match &received {
+            Ok(Some(descriptors)) if descriptors.len() >= COMMAND_DESCRIPTORS => TAKEN_COMMAND,
             Ok(Some(_)) => TAKEN,
             _ => ENDED,
         };
@@ -121,17 +135,17 @@ fn fork_worker(
             let _ = rustix::io::write(&teller, &[word]);
         }
         if let Ok(Some(descriptors)) = received {
-            worker::work(descriptors, options, standing);
+            worker::work(descriptors, options, standing, ahead.flatten());
         }
         0
     })?;
     drop(teller);
-    let mut word = [0];
+    let mut word = [TAKEN];
     loop {
         match rustix::io::read(&news, &mut word) {
             Err(Errno::INTR) => {}
             // Nothing read: it died idle.
-            result => return Ok(result? == 0 || word[0] != ENDED),
+            result => return result.map(|_| word[0]),
         }
     }
 }

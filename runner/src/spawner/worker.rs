@@ -9,6 +9,7 @@ use super::protocol::{self, Answer, Reply, Request};
 use super::{SpawnerOptions, Stdio};
 use crate::error::{JobError, JobErrorKind};
 use crate::job::Network;
+use crate::sandbox::ahead::Ahead;
 use crate::{files, ids, isolation, network, sandbox, sys};
 
 /// Does the job whose descriptors these are: the reply socket, then what the job reads or writes.
@@ -16,8 +17,8 @@ pub(super) fn work(
     descriptors: Vec<OwnedFd>,
     options: SpawnerOptions,
     standing: &Result<(), JobError>,
+    ahead: Option<Ahead>,
 ) {
-    sys::signal::keep_ended_children();
     let mut descriptors = descriptors.into_iter();
     let Some(reply) = descriptors.next().map(UnixStream::from) else {
         return;
@@ -26,7 +27,7 @@ pub(super) fn work(
         return;
     };
     let answer = catch_unwind(AssertUnwindSafe(|| match standing {
-        Ok(()) => answer(request, descriptors, &reply, options).map_err(ids::explain),
+        Ok(()) => answer(request, descriptors, &reply, options, ahead).map_err(ids::explain),
         Err(error) => Err(error.clone()),
     }))
     .unwrap_or_else(|payload| Err(panicked(&*payload)));
@@ -51,6 +52,7 @@ fn answer(
     mut descriptors: impl Iterator<Item = OwnedFd>,
     reply: &UnixStream,
     options: SpawnerOptions,
+    ahead: Option<Ahead>,
 ) -> Answer {
     let mut next = || {
         descriptors
@@ -67,8 +69,10 @@ fn answer(
             Network::Private => Some(next()?),
             Network::Host | Network::None => None,
         };
-        return sandbox::run(&job, stdio, network.as_ref(), reply.as_fd(), options).map(Reply::Run);
+        return sandbox::run(&job, stdio, network.as_ref(), reply.as_fd(), options, ahead)
+            .map(Reply::Run);
     }
+    drop(ahead);
     if let Request::Network(job) = request {
         return network::keep(&job, &next()?, reply.as_fd()).map(Reply::Network);
     }

@@ -102,7 +102,7 @@ fn open_with(
 }
 
 /// `openat2`, `ENOSYS` where the kernel or a filter does not let us have it.
-fn openat2(
+pub(crate) fn openat2(
     root: BorrowedFd<'_>,
     path: &[u8],
     flags: OFlags,

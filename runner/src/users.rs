@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Who a command runs as.
@@ -188,13 +188,8 @@ fn read(root: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, UserError> 
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let failed = |source| UserError::Read { path, source };
     // Looked at before it is opened for reading: opening a device can have effects.
-    let place = match rustix::fs::openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    ) {
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let place = match crate::root::openat2(root, path.as_bytes(), place, resolve) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         place => place.map_err(failed)?,
     };
@@ -202,7 +197,7 @@ fn read(root: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, UserError> 
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(UserError::NotAFile { path });
     }
-    let fd = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(failed)?;
+    let fd = crate::root::openat2(root, path.as_bytes(), flags, resolve).map_err(failed)?;
     let mut content = Vec::new();
     let io_error = |error: std::io::Error| {
         failed(

@@ -136,3 +136,27 @@ fn directories_are_made_inside() {
     assert_eq!(names.len(), 6);
     assert!(directory.path().join("a/none/new/y").is_dir());
 }
+
+/// The kernel gives up on `..` while anything is renamed anywhere on the machine, and asks to try again.
+#[test]
+fn renames_elsewhere_do_not_fail_a_lookup() {
+    let (place, root) = tree();
+    symlink("a/../a/../a/..", place.path().join("winding")).expect("linked");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let [one, other] = ["one", "other"].map(|name| elsewhere.path().join(name));
+    std::fs::write(&one, "").expect("written");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let failed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                std::fs::rename(&one, &other).expect("renamed");
+                std::fs::rename(&other, &one).expect("renamed");
+            }
+        });
+        let look_up = || crate::sandbox::mount_point::look_up(root.as_fd(), b"winding").err();
+        let failed: Vec<Errno> = (0..20_000).filter_map(|_| look_up()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        failed
+    });
+    assert_eq!(failed, []);
+}

@@ -76,11 +76,10 @@ pub(crate) fn open(
 pub(crate) fn look_up(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path = if path.is_empty() { b"." } else { path };
-    rustix::fs::openat2(
+    crate::root::openat2(
         root,
         path,
         flags,
-        Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )
 }

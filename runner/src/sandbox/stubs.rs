@@ -101,7 +101,7 @@ pub(super) fn open_parent<'a>(
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve) {
+    match crate::root::openat2(root.as_fd(), parent, flags, resolve) {
         Ok(parent) => Ok(Some((parent, name))),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),

@@ -10,7 +10,7 @@
 //! [`Store::sync`] does that once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +123,9 @@ pub struct BlobInfo {
     /// Its size.
     pub size: u64,
 }
+
+/// Bytes read of a blob at once: who copies by [`io::copy`] asks for 8 KiB at a time.
+const READ_BUFFER: usize = 256 << 10;
 
 /// Writes a blob; nothing is in the store before [`commit`](Self::commit).
 ///
@@ -394,7 +397,7 @@ impl Store {
     }
 
     /// Opens a blob for reading; its bytes are verified on the way, and a blob that turns out to be damaged is forgotten.
-    pub fn open_blob(&self, digest: &Digest) -> Result<VerifiedReader<File>, BlobError> {
+    pub fn open_blob(&self, digest: &Digest) -> Result<VerifiedReader<BufReader<File>>, BlobError> {
         require_sha256(digest)?;
         let size = self
             .inner
@@ -406,6 +409,7 @@ impl Store {
         let path = self.blob_path(digest);
         match File::open(&path) {
             Ok(file) => {
+                let file = BufReader::with_capacity(READ_BUFFER, file);
                 let mut reader = VerifiedReader::new(file, digest, size)?;
                 reader.store = Some(self.clone());
                 Ok(reader)

@@ -2,7 +2,7 @@
 //! still is what its `diff_id` says.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use sha2::{Digest, Sha256};
 
@@ -73,6 +73,9 @@ fn pack_with(
         layer_tar::write(directory.as_fd(), View::Snapshot, None, &mut proof)?;
         check(job, sha256::text(proof.hasher))?;
     }
+    if job.compression == Compression::None {
+        return write_plain(job, directory.as_fd(), out);
+    }
     let mut packed = Hashed::new(out);
     let tar = |out: &mut dyn Write| -> Result<String, PackError> {
         let mut hashed = Hashed::new(out);
@@ -88,6 +91,27 @@ fn pack_with(
         digest: sha256::text(packed.hasher),
         size: packed.size,
         diff_id,
+    })
+}
+
+/// Without compression the blob is the tar: one digest is both.
+fn write_plain(
+    job: &PackJob,
+    directory: BorrowedFd<'_>,
+    out: impl Write,
+) -> Result<PackOutcome, PackError> {
+    let mut packed = Hashed::new(out);
+    layer_tar::write(directory, View::Snapshot, job.clamp, &mut packed)?;
+    packed.flush()?;
+    let size = packed.size;
+    let digest = sha256::text(packed.hasher);
+    if job.clamp.is_none() {
+        check(job, digest.clone())?;
+    }
+    Ok(PackOutcome {
+        diff_id: digest.clone(),
+        digest,
+        size,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Layers as blobs: originals of the base, and what was made here, packed once for each way of packing.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader, BufWriter};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_spec::image::Digest;
@@ -31,6 +31,9 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// Layers packed at once. Compression is parallel within a layer already; two hide the gaps between layers.
 const PACKED_AT_ONCE: usize = 2;
+
+/// What a pipe between a packing worker and us holds: as much as everybody's may.
+const PIPE_SIZE: usize = 1 << 20;
 
 /// A layer ready to be shipped.
 #[derive(Clone, Debug)]
@@ -322,16 +325,21 @@ impl Exporter {
             path: "a pipe".into(),
             source,
         })?;
+        // Refused where the user's pipes have used up what they may: then it is 64 KiB, and slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
         let own = lease.clone();
         let receive = blocking::run(move || {
-            let mut blob: BlobWriter = own.blob_writer()?;
+            let blob: BlobWriter = own.blob_writer()?;
             let mut reader = reader;
+            // It copies in pieces of this size too.
+            let mut blob = BufWriter::with_capacity(PIPE_SIZE, blob);
             let copied = io::copy(&mut reader, &mut blob);
-            copied.map_err(|source| ExportError::Write {
-                path: own.store().root().to_owned(),
-                source,
-            })?;
-            Ok::<_, ExportError>(blob)
+            copied
+                .and_then(|_| blob.into_inner().map_err(io::IntoInnerError::into_error))
+                .map_err(|source| ExportError::Write {
+                    path: own.store().root().to_owned(),
+                    source,
+                })
         });
         let spawner = self.sources.spawner.clone();
         let send = blocking::job(move || spawner.begin_pack(job, writer.into()));
@@ -374,4 +382,4 @@ impl Exporter {
 }
 
 /// Opens a blob of the store for copying out; the reader fails if it is damaged.
-pub(super) type BlobReader = rbuild_cache::VerifiedReader<File>;
+pub(super) type BlobReader = rbuild_cache::VerifiedReader<BufReader<File>>;

@@ -296,9 +296,17 @@ fn write_directory(store: &Store, written: &Written, path: &Path) -> Result<(), 
 
 fn write_whole(target: &Path, reader: &mut dyn io::Read) -> Result<(), ExportError> {
     let mut sink = Sink::open(Some(target))?;
-    match io::copy(reader, &mut sink) {
-        Ok(_) => sink.finish(),
-        Err(source) => Err(sink.failed(source)),
+    let mut writer = BufWriter::with_capacity(1 << 20, &mut sink);
+    match io::copy(reader, &mut writer).and_then(|_| writer.flush()) {
+        Ok(()) => {
+            drop(writer);
+            sink.finish()
+        }
+        Err(source) => {
+            // What it holds would be written to what is given up.
+            drop(writer.into_parts());
+            Err(sink.failed(source))
+        }
     }
 }
 

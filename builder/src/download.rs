@@ -116,6 +116,10 @@ impl DownloadError {
             Self::Status { status, .. } if status.as_u16() == 404 => {
                 Some("open the address in a browser: the file may have moved".to_owned())
             }
+            Self::Request { source, .. } if is_about_certificates(source) => Some(
+                "this machine does not trust the server's certificate; if its authority is your own, give that: `--ca-cert FILE`"
+                    .to_owned(),
+            ),
             Self::Request { .. } => Some(
                 "check the address, the network and the proxy variables (HTTPS_PROXY, NO_PROXY)".to_owned(),
             ),
@@ -126,6 +130,13 @@ impl DownloadError {
             _ => None,
         }
     }
+}
+
+/// A client tells only in words why there is no connection.
+fn is_about_certificates(error: &reqwest::Error) -> bool {
+    let error: &dyn std::error::Error = error;
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| error.to_string().contains("certificate"))
 }
 
 /// A file at an address, as far as a key needs to know it.

@@ -148,7 +148,8 @@ impl GitSource {
 
     /// Git for this repository, in a directory of its own.
     fn git(&self, workspace: &Workspace) -> Result<(Git, std::path::PathBuf), StepError> {
-        let access = self.access(workspace)?;
+        let mut access = self.access(workspace)?;
+        access.authorities = workspace.options.registries.authorities().to_vec();
         let directory = workspace.scratch("git")?;
         let private = workspace.scratch("ssh")?;
         Ok((
@@ -167,8 +168,8 @@ impl GitSource {
                 .into());
             };
             return Ok(Access {
-                header: None,
                 ssh: Some(ssh),
+                ..Access::default()
             });
         }
         if !self.remote.starts_with("http") {
@@ -196,7 +197,7 @@ impl GitSource {
             };
             return Ok(Access {
                 header: Some((self.token_scope(), value)),
-                ssh: None,
+                ..Access::default()
             });
         }
         Ok(Access::default())

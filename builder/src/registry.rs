@@ -43,6 +43,7 @@ pub use self::secret::Secret;
 pub use self::settings::{
     Authority, Decision, LoggedIn, RegistryFlags, RegistrySettings, SettingsError, registry_name,
 };
+pub(crate) use self::settings::{add_authorities, of_machine};
 pub use self::upload::{BlobUpload, OnBytes, Uploaded};
 use crate::blocking;
 use crate::manifest::{self, Document, MAX_DOCUMENT};

@@ -13,6 +13,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{GitError, redacted};
+use crate::registry::{Authority, add_authorities, of_machine};
 
 /// Longest answer of a command: `ls-remote` of one name has a few lines, whatever the server would like to say.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -43,6 +44,12 @@ const PASSED_ON: [&str; 13] = [
     "SSL_CERT_DIR",
 ];
 
+/// Variables that name the file with the authorities that git trusts, the one that counts first.
+const AUTHORITIES: [&str; 2] = ["GIT_SSL_CAINFO", "SSL_CERT_FILE"];
+
+/// What it is called in git's private directory.
+const BUNDLE: &str = "certificates.pem";
+
 /// How a repository is reached.
 #[derive(Clone, Default)]
 pub(super) struct Access {
@@ -50,6 +57,8 @@ pub(super) struct Access {
     pub(super) header: Option<(String, String)>,
     /// Socket of an ssh agent, or a key.
     pub(super) ssh: Option<PathBuf>,
+    /// Authorities that are trusted beside those that git would trust.
+    pub(super) authorities: Vec<Authority>,
 }
 
 impl std::fmt::Debug for Access {
@@ -61,6 +70,7 @@ impl std::fmt::Debug for Access {
                 &self.header.as_ref().map(|(scope, _)| (scope, "***")),
             )
             .field("ssh", &self.ssh)
+            .field("authorities", &self.authorities)
             .finish()
     }
 }
@@ -85,7 +95,7 @@ pub(super) struct Outcome {
 }
 
 impl Git {
-    /// Git with `directory` as its working directory. `private` is an empty directory for ssh.
+    /// Git with `directory` as its working directory. `private` is an empty directory for what ssh and TLS need. Blocks.
     pub(super) fn new(
         remote: &str,
         access: &Access,
@@ -117,6 +127,9 @@ impl Git {
         // A store inside somebody's repository must not lend us that repository's settings.
         if let Some(parent) = directory.parent() {
             set("GIT_CEILING_DIRECTORIES", parent.as_os_str());
+        }
+        if let Some(bundle) = write_bundle(access, private, &shown)? {
+            set(AUTHORITIES[0], bundle.as_os_str());
         }
         let settings = settings(access);
         set("GIT_CONFIG_COUNT", settings.len().to_string().as_ref());
@@ -269,6 +282,35 @@ async fn read_words(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<S
     Ok(String::from_utf8_lossy(&words).into_owned())
 }
 
+/// Writes the file with all authorities that git is to trust: those of the file that the caller's environment names, else the
+/// machine's, and the added ones. None where nothing was added. An earlier variable of the same name gives way to it.
+fn write_bundle(
+    access: &Access,
+    private: &Path,
+    remote: &str,
+) -> Result<Option<PathBuf>, GitError> {
+    if access.authorities.is_empty() {
+        return Ok(None);
+    }
+    let failed = |path: &Path| {
+        let (remote, path) = (remote.to_owned(), path.to_owned());
+        move |source| GitError::Authorities {
+            remote,
+            path,
+            source,
+        }
+    };
+    let named = AUTHORITIES.iter().find_map(std::env::var_os);
+    let mut bundle = match named.map(PathBuf::from) {
+        Some(path) => std::fs::read(&path).map_err(failed(&path))?,
+        None => of_machine(),
+    };
+    add_authorities(&mut bundle, &access.authorities);
+    let path = private.join(BUNDLE);
+    std::fs::write(&path, bundle).map_err(failed(&path))?;
+    Ok(Some(path))
+}
+
 fn settings(access: &Access) -> Vec<(String, String)> {
     let mut settings: Vec<(String, String)> = [
         ("core.hooksPath", "/dev/null"),
@@ -347,7 +389,7 @@ mod tests {
     fn a_secret_is_in_no_argument_and_in_no_debug_output() {
         let access = Access {
             header: Some(("https://h/r.git".into(), "basic c2VjcmV0".into())),
-            ssh: None,
+            ..Access::default()
         };
         assert!(!format!("{access:?}").contains("c2VjcmV0"));
         let settings = settings(&access);

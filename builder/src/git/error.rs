@@ -31,6 +31,17 @@ pub enum GitError {
         #[source]
         source: std::io::Error,
     },
+    /// The authorities that git is to trust could not be read, or not be written for it.
+    #[error("cannot have git trust the authorities for `{remote}`, at `{}`", path.display())]
+    Authorities {
+        /// The address.
+        remote: String,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// More answer than any repository gives.
     #[error("the answer of `{remote}` is longer than {limit} bytes")]
     TooLong {
@@ -167,6 +178,8 @@ fn help_for(words: &str) -> Option<String> {
         || has("Repository not found")
     {
         "if it is private, give a token: `--secret id=GIT_AUTH_TOKEN,env=VARIABLE`"
+    } else if has("certificate verification failed") || has("SSL certificate problem") {
+        "this machine does not trust the server's certificate; if its authority is your own, give that: `--ca-cert FILE`"
     } else if has("Host key verification failed") || has("HOST IDENTIFICATION HAS CHANGED") {
         "the server's key is not the one in ~/.ssh/known_hosts; if that is right, correct the line there"
     } else if has("Permission denied") {

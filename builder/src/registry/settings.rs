@@ -29,7 +29,7 @@ use rbuild_frontend::reference::Reference;
 
 use self::auth_file::of_user;
 pub use self::certificates::Authority;
-pub(crate) use self::certificates::CertificateFiles;
+pub(crate) use self::certificates::{CertificateFiles, add_authorities, of_machine};
 use self::conf::Conf;
 pub(crate) use self::conf::{Route, Source};
 pub use self::explain::Decision;

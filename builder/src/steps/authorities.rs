@@ -1,11 +1,9 @@
 //! What `--ca-cert` gives a RUN step: a file with the machine's authorities and the added ones, and the variables that programs look
 //! for it by. It lies in the sandbox's own /dev, so it is never in a layer; and like a proxy's address it is in no key.
 
-use std::path::Path;
-
 use rbuild_runner::job::ProvidedFile;
 
-use crate::registry::Authority;
+use crate::registry::{Authority, add_authorities, of_machine};
 
 /// Where the file is.
 const TARGET: &str = "/dev/rbuild/certificates.pem";
@@ -19,27 +17,13 @@ const VARIABLES: [&str; 5] = [
     "GIT_SSL_CAINFO",
 ];
 
-/// Where distributions keep all authorities in one file.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// The file; none when nothing was added.
 pub(super) fn file(authorities: &[Authority]) -> Option<ProvidedFile> {
     if authorities.is_empty() {
         return None;
     }
-    let mut content = BUNDLES
-        .iter()
-        .find_map(|path| std::fs::read(Path::new(path)).ok())
-        .unwrap_or_default();
-    for authority in authorities {
-        content.push(b'\n');
-        content.extend(&authority.pem);
-    }
+    let mut content = of_machine();
+    add_authorities(&mut content, authorities);
     Some(ProvidedFile {
         target: TARGET.into(),
         content,

@@ -60,45 +60,69 @@ fn first_line(stream: impl std::io::Read) -> String {
     line.trim().to_owned()
 }
 
-/// A certificate for `localhost` that is its own authority, and its key.
-fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (
-        directory.join("certificate.pem"),
-        directory.join("certificate.key"),
-    );
-    let (written, secret) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-    tool(
-        "openssl",
-        [
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
+/// An authority of the test's own, and a certificate for `localhost` that it signed, with its key.
+struct Certificates {
+    authority: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificates {
+    fn make(directory: &Path) -> Self {
+        let path = |name: &str| directory.join(name);
+        let made = Self {
+            authority: path("authority.pem"),
+            certificate: path("certificate.pem"),
+            key: path("certificate.key"),
+        };
+        let signing_key = path("authority.key");
+        let request = |certificate: &Path, key: &Path, words: &[&str]| {
+            let always = [
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ];
+            let written = [
+                "-keyout",
+                key.to_str().unwrap(),
+                "-out",
+                certificate.to_str().unwrap(),
+            ];
+            tool("openssl", [&always, words, &written].concat());
+        };
+        request(
+            &made.authority,
+            &signing_key,
+            &["-subj", "/CN=authority of a test"],
+        );
+        let signed = [
+            "-CA",
+            made.authority.to_str().unwrap(),
+            "-CAkey",
+            signing_key.to_str().unwrap(),
             "-subj",
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost",
-            "-keyout",
-            secret,
-            "-out",
-            written,
-        ],
-    );
-    (certificate, key)
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ];
+        request(&made.certificate, &made.key, &signed);
+        made
+    }
 }
 
 #[test]
 fn a_repository_is_reached_by_https() {
     let forge = Forge::new();
-    let (authority, key) = certificate(forge.place.path());
+    let Certificates {
+        authority,
+        certificate,
+        key,
+    } = Certificates::make(forge.place.path());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/build/git_https.py");
     let mut child = Command::new("python3")
         .arg(script)
         .arg(forge.place.path().join("repositories"))
-        .args([&authority, &key])
+        .args([&certificate, &key])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -107,9 +131,35 @@ fn a_repository_is_reached_by_https() {
     let url = format!("https://localhost:{port}/app.git");
     // Nobody signed this certificate.
     let (_, log) = forge.place.build_context(&url).err();
-    assert!(log.contains("certificate"), "{log}");
+    for words in ["certificate", "`--ca-cert FILE`"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    let flag = format!("--ca-cert={}", authority.display());
+    forge.builds_every_way(&url, |build| build.arg(&flag));
+    // The same of a file that is added by its address.
+    let file = format!("FROM scratch\nADD {url}/HEAD /head\n");
+    let (_, log) = forge.place.build(&file).err();
+    assert!(log.contains("`--ca-cert FILE`"), "{log}");
+    let added = forge.place.build(&file).arg(&flag).ok();
+    assert!(added.image.text("head").starts_with("ref: "));
     let authority = authority.to_str().unwrap();
     forge.builds_every_way(&url, |build| build.env("GIT_SSL_CAINFO", authority));
+    // What is added is trusted beside what the caller's own variable says.
+    let other = forge.place.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let other = Certificates::make(&other).authority;
+    let flag = format!("--ca-cert={}", other.display());
+    forge.builds_every_way(&url, |build| {
+        build.arg(&flag).env("GIT_SSL_CAINFO", authority)
+    });
+    let (_, log) = forge.place.build_context(&url).arg(&flag).err();
+    assert!(log.contains("certificate"), "not by another's: {log}");
+    // A file that is to say who is trusted and can't be read is no reason to trust others.
+    let build = forge.place.build_context(&url).arg(&flag);
+    let (_, log) = build.env("GIT_SSL_CAINFO", "/does/not/exist").err();
+    for words in ["/does/not/exist", "No such file"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
 }
 
 /// An ssh server of Debian's with keys of its own, and how to get in.

@@ -41,6 +41,29 @@ impl Authority {
     }
 }
 
+/// Where distributions keep all authorities in one file.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// All authorities of this machine, as one PEM text; empty where it has none. Blocks.
+pub(crate) fn of_machine() -> Vec<u8> {
+    let mut found = BUNDLES.iter().filter_map(|path| std::fs::read(path).ok());
+    found.next().unwrap_or_default()
+}
+
+/// Adds authorities to a PEM text.
+pub(crate) fn add_authorities(pem: &mut Vec<u8>, authorities: &[Authority]) {
+    for authority in authorities {
+        // The text before may lack the end of its line.
+        pem.push(b'\n');
+        pem.extend(&authority.pem);
+    }
+}
+
 /// How a certificate in PEM form begins.
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 

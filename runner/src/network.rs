@@ -14,6 +14,7 @@ mod firewall;
 mod link;
 mod netlink;
 mod pasta;
+mod xtables;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;

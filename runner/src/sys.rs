@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod trampoline;
+pub(crate) mod xtables;
 
 use rustix::io::Errno;
 

@@ -270,12 +270,28 @@ fn what_is_in_the_way_is_told_and_the_hosts_network_never_given_instead() {
     let dropping = "nft add table ip filter; nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'\n";
     let read_only = "mount --bind -o ro /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys\n";
     let off = "forwarding is off (`net.ipv4.ip_forward`)";
-    let rows: [(String, &[&str]); 3] = [
+    let legacy = |rules: &str| format!("{FORWARDING}{rules}\n");
+    let rows: [(String, &[&str]); 6] = [
         (String::new(), &[off, "`sysctl net.ipv4.ip_forward=1`"]),
         (read_only.to_owned(), &[off, "/proc/sys is read-only here"]),
         (
             format!("{FORWARDING}{dropping}"),
             &["drops what is forwarded (nft table `ip filter`, chain `FORWARD`)"],
+        ),
+        // What the nft program does not list.
+        (
+            legacy("iptables-legacy -P FORWARD DROP"),
+            &["drops what is forwarded (iptables-legacy, table `filter`, chain `FORWARD`)"],
+        ),
+        (
+            legacy("ip6tables-legacy -t mangle -P FORWARD DROP"),
+            &["drops what is forwarded (ip6tables-legacy, table `mangle`, chain `FORWARD`)"],
+        ),
+        (
+            legacy(
+                "iptables-legacy -A FORWARD -s 192.0.2.1 -j ACCEPT; iptables-legacy -A FORWARD -j REJECT",
+            ),
+            &["drops what is forwarded (iptables-legacy, table `filter`, chain `FORWARD`)"],
         ),
     ];
     for (before, expected) in rows {
@@ -296,6 +312,20 @@ fn what_is_in_the_way_is_told_and_the_hosts_network_never_given_instead() {
             assert!(!log.contains(words), "{words}: {log}");
         }
     }
+}
+
+/// A firewall of iptables-legacy that lets through is in nobody's way.
+#[test]
+fn a_firewall_that_accepts_is_not_in_the_way() {
+    let place = Place::new();
+    let rules = "iptables-legacy -P FORWARD ACCEPT; iptables-legacy -A FORWARD -d 192.0.2.1 -j DROP; ip6tables-legacy -P FORWARD ACCEPT\n";
+    let log = World::new(&place)
+        .before(FORWARDING)
+        .before(rules)
+        .before(NO_PASTA)
+        .build(PROBE, &[]);
+    assert_leads_out_only(&log);
+    assert!(log.contains("inet 10.213."), "{log}");
 }
 
 /// Steps that run at the same time don't meet: what one listens on is not in the other's way.

@@ -26,6 +26,7 @@ use rustix::net::netdevice::name_to_index;
 use super::firewall::{self, Firewall};
 use super::link::{self, End, Hardware, Route, WaysOut};
 use super::netlink::Netlink;
+use super::xtables;
 use crate::job::NetworkJob;
 
 /// What names of interfaces begin with; the kernel takes 15 bytes.
@@ -148,11 +149,9 @@ fn look_around(here: &mut Netlink) -> Result<Ways, Obstacle> {
             remedy: switch_on(setting),
         });
     }
-    if let Ok(Some((table, chain))) = firewall::who_drops_forwarded() {
+    if let Some(whose) = who_drops_forwarded(ipv6) {
         return Err(Obstacle {
-            reason: format!(
-                "the firewall of another tool drops what is forwarded (nft table `{table}`, chain `{chain}`)"
-            ),
+            reason: format!("the firewall of another tool drops what is forwarded ({whose})"),
             remedy:
                 "have it accept, or install `pasta` (package passt), which needs nothing forwarded"
                     .to_owned(),
@@ -165,6 +164,16 @@ fn look_around(here: &mut Netlink) -> Result<Ways, Obstacle> {
         ipv6,
         mtu: mtu.unwrap_or(DEFAULT_MTU),
     })
+}
+
+/// Whose firewall drops what is forwarded.
+fn who_drops_forwarded(has_ipv6: bool) -> Option<String> {
+    // What can't be asked is not there: kernels without nf_tables or x_tables.
+    if let Ok(Some((table, chain))) = firewall::who_drops_forwarded() {
+        return Some(format!("nft table `{table}`, chain `{chain}`"));
+    }
+    let (program, table) = xtables::who_drops_forwarded(has_ipv6)?;
+    Some(format!("{program}, table `{table}`, chain `FORWARD`"))
 }
 
 /// What is in the way of a cable on this machine; for `rbuild info`.

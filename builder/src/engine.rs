@@ -130,6 +130,7 @@ impl Engine {
         } = Ground::of(options)?;
         let trees = Arc::new(TreesOfSpawner(spawner.clone()));
         let store = Store::open_with(&root, trees).map_err(BuildError::store)?;
+        spawner.keep_store_at(&root);
         Ok(Self {
             store,
             spawner,
@@ -185,7 +186,10 @@ impl RemoveTree for TreesOfSpawner {
         match std::fs::remove_dir(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(_) => self.0.remove_tree(path).map_err(io::Error::other),
+            // Where no job can be done, none was: then what is left is our own, and its end no second error.
+            Err(_) => self.0.remove_tree(path).or_else(|error| {
+                std::fs::remove_dir_all(path).map_err(|_| io::Error::other(error))
+            }),
         }
     }
 

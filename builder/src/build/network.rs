@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_runner::job::NetworkJob;
-use rbuild_runner::{PrivateNetwork, Spawner};
+use rbuild_runner::{JobErrorKind, PrivateNetwork, Spawner};
 
 use super::resolver;
 
@@ -99,7 +99,7 @@ impl Networks {
             }
             .inspect_err(|_| *state = State::Impossible)
         };
-        let network = network.map_err(tell).ok()?;
+        let network = network.map_err(|why| why.map(tell)).ok()?;
         Some(LentNetwork {
             network: Some(network),
             networks: Arc::clone(self),
@@ -119,7 +119,8 @@ pub(crate) fn name(lease: &str, number: usize) -> String {
 }
 
 impl Recipe<'_> {
-    fn make(&self, made: &mut usize) -> Result<PrivateNetwork, String> {
+    /// Makes one; else why there can be none, if that is about networks.
+    fn make(&self, made: &mut usize) -> Result<PrivateNetwork, Option<String>> {
         *made += 1;
         let job = NetworkJob {
             name: name(self.name, *made),
@@ -130,6 +131,10 @@ impl Recipe<'_> {
             ports: Vec::new(),
         };
         self.spawner.open_network(job).map_err(|error| {
+            // No job at all can be done: the first step says so itself.
+            if error.kind == JobErrorKind::MissingPrivilege {
+                return None;
+            }
             let mut text = format!("RUN steps have no network but their own loopback: {error}");
             for cause in error.causes() {
                 text.extend([": ", cause]);
@@ -137,7 +142,7 @@ impl Recipe<'_> {
             if let Some(help) = &error.help {
                 text.extend(["; ", help]);
             }
-            text
+            Some(text)
         })
     }
 }

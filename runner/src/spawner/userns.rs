@@ -186,9 +186,11 @@ fn run_helper(program: &str, pid: u32, ranges: &[IdRange]) -> Result<(), JobErro
     };
     match output {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        )),
+        Ok(output) => {
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let status = output.status.to_string();
+            Err(failed(if words.is_empty() { status } else { words }))
+        }
         Err(error) => Err(failed(error.to_string())),
     }
 }

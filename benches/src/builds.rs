@@ -4,8 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rbuild_runner::job::Network;
-
 use crate::measure::{Times, peak_memory_of_all, run, settle};
 use crate::peers::{self, Peer};
 use crate::step::{self, take_bare};
@@ -34,8 +32,9 @@ impl Bench {
 pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("steps");
     let (empty, full) = (place.join("empty"), place.join("full"));
-    for context in [&empty, &full] {
-        inputs::base(context)?;
+    let chain = place.join("chain");
+    for root in [&empty, &full, &chain.join("0")] {
+        inputs::base(root)?;
     }
     let start = ["FROM scratch".to_owned(), "COPY . /".to_owned()];
     inputs::dockerfile(&empty.join("Dockerfile"), &start)?;
@@ -50,7 +49,7 @@ pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<
         step.push(with.median().saturating_sub(without.median()));
         for turn in 0..STEPS {
             let scratch = place.join(format!("bare{number}-{turn}"));
-            take_bare(&mut bare, &empty, &scratch, Network::Host)?;
+            take_bare(&mut bare, &chain, &scratch)?;
         }
     }
     table.add_of_many(

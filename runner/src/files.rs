@@ -15,24 +15,26 @@ use crate::job::{
     PackJob, PackOutcome, SealedLayer, SourceRoot, TreeSize, UnpackJob, UnpackOutcome,
 };
 use crate::metadata::{self, Metadata};
-use crate::mounts::MountApi;
-use crate::working_root::WorkingRoot;
+use crate::mounts::Roots;
+use crate::sandbox::mount_point::Stubs;
+use crate::spawner::SpawnerOptions;
+use crate::working_root::{self, WorkingRoot};
 use crate::{copy, export, measure, node, overlay, pack, seal, unpack, walk};
 
 /// Changes files beneath a root and seals what the upper directory then holds.
-pub(crate) fn change(job: &FileJob, api: MountApi) -> Result<FileOutcome, JobError> {
+pub(crate) fn change(job: &FileJob, options: SpawnerOptions) -> Result<FileOutcome, JobError> {
     let sources = job
         .sources
         .iter()
-        .map(|source| open_source(source, api))
+        .map(|source| open_source(source, options))
         .collect::<Result<Vec<_>, _>>()?;
-    if api == MountApi::Nothing {
+    if options.roots == Roots::Copy {
         return change_in_place(job, &sources);
     }
     let root = readable(&overlay::mount_writable(
         &job.root,
         MountAttrFlags::empty(),
-        api,
+        options.mount_api,
     )?)?;
     let applied =
         copy::apply(root.as_fd(), &sources, &job.operations).map_err(|error| failed(&error))?;
@@ -53,19 +55,19 @@ fn outcome(layer: SealedLayer, applied: Applied) -> FileOutcome {
     }
 }
 
-/// The same without mounts: the root is changed as it lies there, and then compared with what it was.
+/// The same without an overlay: the root is changed as it lies there, and then compared with what it was.
 fn change_in_place(job: &FileJob, sources: &[OwnedFd]) -> Result<FileOutcome, JobError> {
     let mut root = WorkingRoot::take(&job.root)?;
     root.begin()?;
     let applied =
         copy::apply(root.fd().as_fd(), sources, &job.operations).map_err(|error| failed(&error))?;
-    root.compare(&BTreeSet::new())?;
+    root.compare(&BTreeSet::new(), &Stubs::default())?;
     let layer = seal(&job.root.scratch.join(overlay::UPPER))?;
     root.leave(&layer.diff_id);
     Ok(outcome(layer, applied))
 }
 
-fn open_source(source: &SourceRoot, api: MountApi) -> Result<OwnedFd, JobError> {
+fn open_source(source: &SourceRoot, options: SpawnerOptions) -> Result<OwnedFd, JobError> {
     match source {
         SourceRoot::Directory(path) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -74,7 +76,7 @@ fn open_source(source: &SourceRoot, api: MountApi) -> Result<OwnedFd, JobError> 
                     .at(path.as_os_str().as_encoded_bytes())
             })
         }
-        SourceRoot::Chain { lowers, scratch } => read_only(lowers, scratch, api),
+        SourceRoot::Chain { lowers, scratch } => read_only(lowers, scratch, options),
     }
 }
 
@@ -82,13 +84,16 @@ fn open_source(source: &SourceRoot, api: MountApi) -> Result<OwnedFd, JobError> 
 pub(crate) fn read_only(
     lowers: &[PathBuf],
     scratch: &Path,
-    api: MountApi,
+    options: SpawnerOptions,
 ) -> Result<OwnedFd, JobError> {
+    if options.roots == Roots::Copy {
+        return working_root::merge_aside(lowers, scratch);
+    }
     readable(&overlay::mount_read_only(
         lowers,
         scratch,
         MountAttrFlags::empty(),
-        api,
+        options.mount_api,
     )?)
 }
 
@@ -141,10 +146,9 @@ pub(crate) fn pack(job: &PackJob, output: OwnedFd) -> Result<PackOutcome, JobErr
 pub(crate) fn export(
     job: &ExportJob,
     output: Option<OwnedFd>,
-    api: MountApi,
+    options: SpawnerOptions,
 ) -> Result<(), JobError> {
-    let root = overlay::mount_read_only(&job.lowers, &job.scratch, MountAttrFlags::empty(), api)?;
-    let root = readable(&root)?;
+    let root = read_only(&job.lowers, &job.scratch, options)?;
     match (&job.form, output) {
         (ExportForm::Directory(target), _) => {
             export::to_directory(root.as_fd(), target).map_err(|error| failed(&error))

@@ -21,6 +21,8 @@ mod machine;
 mod subids;
 pub(crate) mod survey;
 
+use std::path::Path;
+
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +147,8 @@ pub struct Ground {
     pub has_own_proc: bool,
     /// A command gets the host name that was asked for; otherwise it has the caller's.
     pub has_own_hostname: bool,
+    /// Steps work on overlays; otherwise on copies of their roots, since the store's file system refuses overlays.
+    pub has_overlays: bool,
 }
 
 /// Chooses the rung.
@@ -219,6 +223,11 @@ impl Machine {
             Err(finding) => single(finding),
         }
     }
+}
+
+/// Why a store in this directory may have no overlays, and what to do about it; from its file system's type alone.
+pub fn overlay_doubt(store: &Path) -> Option<(&'static str, &'static str)> {
+    survey::store_file_system(store)
 }
 
 /// Adds why the kernel refused a user namespace.

@@ -67,7 +67,7 @@ mod xattr;
 pub use crate::container_path::ContainerPath;
 pub use crate::error::{JobError, JobErrorKind};
 pub use crate::metadata::{FileKind, Metadata, Time};
-pub use crate::mounts::MountApi;
+pub use crate::mounts::{MountApi, Roots};
 pub use crate::root::FileError;
 pub use crate::spawner::{
     Canceller, JobHandle, PrivateNetwork, RunHandle, Spawner, SpawnerOptions, Stdio,

@@ -28,8 +28,19 @@ pub enum MountApi {
     Automatic,
     /// mount(2) only.
     Classic,
-    /// None: roots are plain directories, see `working_root`.
+    /// None.
     Nothing,
+}
+
+/// What the root file system of a step is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// An overlay on the layers beneath.
+    #[default]
+    Overlay,
+    /// A plain directory with a copy of them, changed in place and handed along a chain; see `working_root`. For where
+    /// nothing can be mounted, and for stores whose file system can't hold what an overlay changes.
+    Copy,
 }
 
 /// A mount that failed.

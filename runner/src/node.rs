@@ -63,6 +63,22 @@ pub(crate) fn create_node(
     }
 }
 
+/// Makes the mark of a deletion: a device `0:0`, or the form of it with an attribute, where the file system is an overlay
+/// itself and keeps such devices for its own.
+pub(crate) fn create_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match create_node(directory, name, Node::CharDevice(0, 0)) {
+        Err(Errno::PERM) => {}
+        made => return made,
+    }
+    let file = create_file(directory, name)?;
+    xattr::set(file.as_fd(), xattr::WHITEOUT, b"y")?;
+    // Overlayfs looks for such files only where it is told of them. One that is opaque hides all that they could.
+    match xattr::read(directory, xattr::OPAQUE)? {
+        None => xattr::set(directory, xattr::OPAQUE, b"x"),
+        Some(_) => Ok(()),
+    }
+}
+
 /// Makes a directory that must not exist yet.
 pub(crate) fn create_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     rustix::fs::mkdirat(directory, name, Mode::RWXU)

@@ -32,7 +32,6 @@ use crate::isolation::survey;
 use crate::job::OverlaySpec;
 use crate::metadata;
 use crate::mounts::{self, FsOption, MountApi, MountError};
-use crate::working_root;
 
 /// Name of the upper directory in a scratch directory.
 pub(crate) const UPPER: &str = "upper";
@@ -108,9 +107,6 @@ pub(crate) fn mount_read_only(
     attributes: MountAttrFlags,
     api: MountApi,
 ) -> Result<OwnedFd, JobError> {
-    if api == MountApi::Nothing {
-        return working_root::merge_to_read(lowers, scratch);
-    }
     let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
     // overlayfs wants two layers when there is no upper. A plain bind mount of a single snapshot would show its
     // whiteouts and escaped attributes as they are stored, so it is overlaid on nothing.
@@ -288,7 +284,8 @@ fn mount_by_path(
     open_directory(&scratch.join(target))
 }
 
-fn bind_directory(
+/// Shows a directory of the host as a root.
+pub(crate) fn bind_directory(
     source: &Path,
     target: &Path,
     attributes: MountAttrFlags,

@@ -20,6 +20,7 @@ mod below;
 mod capabilities;
 mod chroot;
 mod command;
+mod in_place;
 mod job_mounts;
 pub(crate) mod mount_point;
 mod plan;
@@ -48,7 +49,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, Network, RunJob, RunOutcome};
 use crate::metadata::Time;
-use crate::mounts::{self, MountApi};
+use crate::mounts::{self, MountApi, Roots};
 use crate::spawner::{SpawnerOptions, Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process, wait_for};
 use crate::{files, ids, overlay, sys};
@@ -81,6 +82,9 @@ pub(crate) fn run(
 ) -> Result<RunOutcome, JobError> {
     if options.mount_api == MountApi::Nothing {
         return chroot::run(job, stdio, caller, options);
+    }
+    if options.roots == Roots::Copy {
+        return in_place::run(job, stdio, network, caller, options);
     }
     let began = Time::now();
     let failed = |errno| {
@@ -132,7 +136,7 @@ pub(crate) fn run(
             if !job.root.lowers.is_empty() {
                 let (lowers, scratch) = (&job.root.lowers, &job.root.scratch);
                 unchanged::remove(&upper, began, || {
-                    files::read_only(lowers, scratch, options.mount_api).map(Below::Mounted)
+                    files::read_only(lowers, scratch, options).map(Below::Mounted)
                 })?;
             }
             Some(files::seal(&upper)?)
@@ -314,7 +318,7 @@ fn become_command(
         #[cfg(test)]
         weak::begin(options.trial);
         given.enter()?;
-        let prepared = setup::carry_out(plan, job, options.mount_api, given.trees)?;
+        let prepared = setup::carry_out(plan, job, options, given.trees)?;
         let command = command::Command::new(job, &prepared.user)?;
         command::take_stdio(given.stdio)?;
         let ready = Report::Ready {

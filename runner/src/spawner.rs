@@ -40,12 +40,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use self::protocol::{Answer, Header, Reply, Request};
 use crate::error::{JobError, JobErrorKind};
-use crate::isolation::{Ground, Rung, Survey};
+use crate::isolation::{Ground, Rung, Survey, survey};
 use crate::job::{
     AttributesJob, CompleteJob, ExportJob, FileJob, FileOutcome, LayerEntry, MoveJob, NetworkJob,
     PackJob, PackOutcome, RunJob, RunOutcome, SealedLayer, TreeSize, UnpackJob, UnpackOutcome,
 };
-use crate::mounts::MountApi;
+use crate::mounts::{MountApi, Roots};
 
 /// A connection to the spawner process. Clones share it; when the last is dropped the process ends.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub struct Spawner {
     socket: Arc<OwnedFd>,
     /// Where workers stand, once that was said.
     rung: Arc<OnceLock<Rung>>,
+    /// Where the store is, if its file system may refuse overlays.
+    doubted: Arc<OnceLock<PathBuf>>,
 }
 
 /// What a command reads and writes. Each is closed on this side once the job is sent.
@@ -72,6 +74,8 @@ pub struct Stdio {
 pub struct SpawnerOptions {
     /// Which mount calls are used. Anything but the default is for tests.
     pub mount_api: MountApi,
+    /// What steps work on. Anything but the default is for tests: see [`Spawner::keep_store_at`].
+    pub roots: Roots,
     /// What an attack is tried on.
     #[cfg(test)]
     pub(crate) trial: Option<crate::sandbox::weak::Trial>,
@@ -116,6 +120,7 @@ impl Spawner {
         Ok(Self {
             socket: Arc::new(ours),
             rung: Arc::default(),
+            doubted: Arc::default(),
         })
     }
 
@@ -132,6 +137,20 @@ impl Spawner {
             JobErrorKind::MissingPrivilege,
             "this process has chosen another isolation already",
         ))
+    }
+
+    /// Says where the store is. If its file system may refuse overlays, that is tried in the existing directory `place` of the
+    /// store when the first job arrives, and where it does, jobs work on copies ([`Roots::Copy`]). Only before the first job.
+    pub fn keep_store_at(&self, place: &Path) {
+        if survey::store_file_system(place).is_some() {
+            // The first one counts, as for the rung: all stores of a process are mostly one.
+            let _ = self.doubted.set(place.to_owned());
+        }
+    }
+
+    /// Whether overlays are tried first: then [`Ground::has_overlays`] may be false.
+    pub fn doubts_overlays(&self) -> bool {
+        self.doubted.get().is_some()
     }
 
     /// What jobs stand on. Blocks; enters the user namespace.
@@ -321,7 +340,10 @@ impl Spawner {
         sent.extend(descriptors.iter().map(AsFd::as_fd));
         let header = match request {
             Request::Survey(_) => Header::Survey,
-            _ => Header::Job(self.rung.get_or_init(|| Rung::Namespaces).clone()),
+            _ => Header::Job(
+                self.rung.get_or_init(|| Rung::Namespaces).clone(),
+                self.doubted.get().cloned(),
+            ),
         };
         protocol::send_descriptors(&*self.socket, &header, &sent).map_err(|errno| lost(&errno))?;
         drop(theirs);

@@ -1,4 +1,4 @@
-//! Where nothing can be mounted: a root file system that is a plain directory, and layers found by comparing.
+//! Where there can be no overlay: a root file system that is a plain directory, and layers found by comparing.
 //!
 //! ```text
 //! scratch/root        the chain of snapshots, merged; the job changes it in place
@@ -28,10 +28,12 @@ use rustix::io::Errno;
 
 use self::compare::{Changes, Table};
 pub(crate) use self::provided::Provided;
+use crate::copy::DIRECTORY;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::OverlaySpec;
 use crate::overlay;
-use crate::root::open_root;
+use crate::root::{self, FileError, open_root};
+use crate::sandbox::mount_point::{self, Stubs};
 
 /// Name of the working root in a scratch directory.
 pub(crate) const ROOT: &str = "root";
@@ -70,22 +72,52 @@ impl WorkingRoot {
             .map_err(|errno| failed_at("cannot read the clock of", &self.spec.scratch, errno))
     }
 
+    /// Where it lies.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.spec.scratch.join(ROOT)
+    }
+
     /// The root directory, readable.
     pub(crate) fn fd(&self) -> &OwnedFd {
         &self.root
     }
 
-    /// Writes what changed into `scratch/upper`, but for what stands at these paths.
-    pub(crate) fn compare(&self, provided: &BTreeSet<Vec<u8>>) -> Result<(), JobError> {
+    /// Writes what changed into `scratch/upper`, but for what stands at the paths of `provided`, and for directories that only
+    /// had a mount point of `stubs` in them for a while.
+    pub(crate) fn compare(
+        &self,
+        provided: &BTreeSet<Vec<u8>>,
+        stubs: &Stubs,
+    ) -> Result<(), JobError> {
         overlay::prepare_upper(&self.spec)?;
         let upper = self.spec.scratch.join(overlay::UPPER);
         let upper = open_root(&upper).map_err(|error| failed(&error))?;
         let after = Table::read_again(self.root.as_fd(), &self.before);
         let after = after.map_err(|error| failed(&error))?;
-        let changes = Changes::between(&self.before, &after, provided);
+        let as_before = self.directories_as_before(stubs)?;
+        let changes = Changes::between(&self.before, &after, provided, &as_before);
         changes
             .write_out(self.root.as_fd(), upper.as_fd())
             .map_err(|error| failed(&error))
+    }
+
+    /// Directories that mount points were made in, and that are what they were: making and removing an entry leaves its mark
+    /// on the ctime alone, which no layer has.
+    fn directories_as_before(&self, stubs: &Stubs) -> Result<BTreeSet<Vec<u8>>, JobError> {
+        let mut found = BTreeSet::new();
+        for touched in &stubs.touched {
+            let is_as_before = || -> Result<bool, Errno> {
+                match root::open_beneath(self.root.as_fd(), &touched.path, DIRECTORY) {
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+                    directory => Ok(mount_point::metadata(directory?.as_fd())? == touched.metadata),
+                }
+            };
+            let path = || FileError::at("read", &touched.path);
+            if is_as_before().map_err(|errno| failed(&path()(errno)))? {
+                found.insert(touched.path.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// Leaves the root to the step that stands on the layer that was made of it.
@@ -115,8 +147,8 @@ impl WorkingRoot {
     }
 }
 
-/// Merges a chain to be read only; its root.
-pub(crate) fn merge_to_read(lowers: &[PathBuf], scratch: &Path) -> Result<OwnedFd, JobError> {
+/// Merges a chain into a directory that no layer is made of; its root.
+pub(crate) fn merge_aside(lowers: &[PathBuf], scratch: &Path) -> Result<OwnedFd, JobError> {
     let path = scratch.join(overlay::MERGED);
     overlay::make_directory(&path)?;
     merge::merge(lowers, &path).map_err(|error| failed(&error))?;

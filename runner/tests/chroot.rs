@@ -1,4 +1,5 @@
-//! Jobs in a chroot: the same layers as with mounts, and what can't be had there.
+//! Jobs on a copy of their root instead of an overlay, in a chroot and in a sandbox: the same layers; and what can't be had in a
+//! chroot.
 
 mod common;
 
@@ -7,9 +8,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::Place;
-use rbuild_runner::JobErrorKind;
 use rbuild_runner::isolation::Rung;
 use rbuild_runner::job::*;
+use rbuild_runner::{JobErrorKind, Roots, SpawnerOptions};
 
 fn in_chroot() -> Option<Place> {
     let place = Place::new()?;
@@ -19,6 +20,22 @@ fn in_chroot() -> Option<Place> {
     };
     place.spawner.isolate(&rung).expect("the first rung");
     Some(place)
+}
+
+/// A place whose sandboxes stand on copies.
+fn in_place() -> Option<Place> {
+    Place::with(SpawnerOptions {
+        roots: Roots::Copy,
+        ..SpawnerOptions::default()
+    })
+}
+
+/// Both places without overlays, by name.
+fn without_overlays() -> Vec<(&'static str, Place)> {
+    let both = [("chroot", in_chroot()), ("in place", in_place())];
+    let both = both.into_iter();
+    both.filter_map(|(name, place)| Some((name, place?)))
+        .collect()
 }
 
 /// A job in a chroot has the network that is there.
@@ -72,7 +89,7 @@ fn layers(place: &Place, texts: &[&str]) -> Vec<String> {
 
 #[test]
 fn commands_leave_the_same_layers_as_with_mounts() {
-    let (Some(chroot), Some(mounts)) = (in_chroot(), Place::new()) else {
+    let Some(mounts) = Place::new() else {
         return;
     };
     let texts = [
@@ -84,19 +101,112 @@ fn commands_leave_the_same_layers_as_with_mounts() {
         "chmod 711 /; mknod /a/fifo p",
         "rm -r /a /usr; ln -s /etc /a; mv /home /house",
     ];
-    let (made, expected) = (layers(&chroot, &texts), layers(&mounts, &texts));
-    for line in &made {
-        assert!(
-            expected.contains(line),
-            "only in the chroot: {line}\n{made:#?}"
-        );
+    let expected = layers(&mounts, &texts);
+    for (name, place) in without_overlays() {
+        let made = layers(&place, &texts);
+        for line in &made {
+            assert!(
+                expected.contains(line),
+                "only on a copy ({name}): {line}\n{made:#?}"
+            );
+        }
+        assert_eq!(made, expected, "{name}");
     }
+}
+
+/// Mount points that the image lacks are made in the root itself, and no layer shows them.
+#[test]
+fn what_is_mounted_in_place_leaves_the_same_layers_as_on_an_overlay() {
+    let (Some(copies), Some(overlays)) = (in_place(), Place::new()) else {
+        return;
+    };
+    let run = |place: &Place, lowers: Vec<PathBuf>, text: &str| {
+        let mut job = place.job(text);
+        job.root.lowers = lowers;
+        for target in ["/etc/hosts", "/run/secrets/deep/one", "/usr/file"] {
+            job.files.push(ProvidedFile {
+                target: target.into(),
+                content: format!("of {target}\n").into_bytes(),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+            });
+        }
+        let other = place.new_directory();
+        fs::write(other.join("there"), "there\n").unwrap();
+        let chain = |scratch, access| SandboxMountKind::Chain {
+            lowers: vec![place.base()],
+            source: b"/etc".to_vec(),
+            access,
+            scratch,
+        };
+        let kinds = [
+            SandboxMountKind::Tmpfs {
+                size: None,
+                is_read_only: false,
+            },
+            SandboxMountKind::Directory {
+                root: other.clone(),
+                source: b"/".to_vec(),
+                access: Access::Shared,
+            },
+            SandboxMountKind::Directory {
+                root: other,
+                source: b"/".to_vec(),
+                access: Access::Discarded(place.new_directory()),
+            },
+            chain(place.new_directory(), Access::ReadOnly),
+            chain(
+                place.new_directory(),
+                Access::Discarded(place.new_directory()),
+            ),
+        ];
+        let targets = [
+            "/mnt/tmpfs",
+            "/var/cache",
+            "/home/bound",
+            "/etc/chain",
+            "/kept/copy",
+        ];
+        job.mounts = std::iter::zip(targets, kinds)
+            .map(|(target, kind)| SandboxMount {
+                target: target.into(),
+                kind,
+            })
+            .collect();
+        job.working_directory = b"/made/for/it".to_vec();
+        let ran = place.run(job);
+        let said = format!("{text}: {}", ran.stderr);
+        let outcome = ran.result.expect(&said);
+        let layer = outcome.layer.expect(&said);
+        let lines: Vec<String> = without_times(layer).iter().map(line).collect();
+        (ran.stdout, lines, ran.scratch.join("upper"))
+    };
+    let texts = [
+        "cat /etc/hosts /run/secrets/deep/one /usr/file /var/cache/there /home/bound/there; ls /etc/chain /kept/copy; pwd; id -u; \
+         grep -c . /proc/mounts > /mnt/tmpfs/count; touch /var/cache/mine /home/bound/mine /kept/copy/mine; \
+         touch /etc/chain/mine 2>/dev/null || echo refused",
+        "echo x > /usr/mine; rm -r /tmp; chmod 711 /home; ls /var 2>/dev/null; ls /run",
+        "mkdir -p /var/lib /run/lock; rm -r /usr/mine; echo > /mnt/here; grep -c 'Seccomp:.*2' /proc/self/status; hostname",
+    ];
+    let all = |place: &Place| {
+        let mut lowers = vec![place.base()];
+        let mut seen = Vec::new();
+        for text in texts {
+            let (stdout, lines, upper) = run(place, lowers.clone(), text);
+            lowers.push(upper);
+            seen.push((stdout, lines));
+        }
+        seen
+    };
+    let (made, expected) = (all(&copies), all(&overlays));
+    assert!(expected[0].0.contains("refused") && expected[2].0.contains("buildkitsandbox"));
     assert_eq!(made, expected);
 }
 
 #[test]
 fn what_is_only_touched_is_in_no_layer() {
-    let (Some(chroot), Some(mounts)) = (in_chroot(), Place::new()) else {
+    let Some(mounts) = Place::new() else {
         return;
     };
     let upper = |place: &Place| {
@@ -134,12 +244,14 @@ fn what_is_only_touched_is_in_no_layer() {
     );
     // The file itself got a third name: an overlay would have taken a copy with two away from the other.
     expected.insert(5, "pair-too".to_owned());
-    assert_eq!(upper(&chroot), expected);
+    for (name, place) in without_overlays() {
+        assert_eq!(upper(&place), expected, "{name}");
+    }
 }
 
 #[test]
 fn files_are_copied_into_the_same_layers() {
-    let (Some(chroot), Some(mounts)) = (in_chroot(), Place::new()) else {
+    let Some(mounts) = Place::new() else {
         return;
     };
     let copy = |place: &Place| {
@@ -187,7 +299,10 @@ fn files_are_copied_into_the_same_layers() {
                 .layer,
         )
     };
-    assert_eq!(copy(&chroot), copy(&mounts));
+    let expected = copy(&mounts);
+    for (name, place) in without_overlays() {
+        assert_eq!(copy(&place), expected, "{name}");
+    }
 }
 
 #[test]
@@ -230,18 +345,23 @@ fn what_is_provided_is_there_and_in_no_layer() {
 
 #[test]
 fn the_root_goes_along_a_chain() {
-    let Some(place) = in_chroot() else { return };
+    for (name, place) in without_overlays() {
+        goes_along_a_chain(name, &place);
+    }
+}
+
+fn goes_along_a_chain(name: &str, place: &Place) {
     // As a store has it: work/<lease>/<scratch>, and snapshots beside it.
     let store = place.directory.path().join("store");
     let lease = store.join("work/lease");
     let snapshots = store.join("snapshots");
     for directory in [&lease, &snapshots] {
-        std::fs::create_dir_all(directory).unwrap();
+        std::fs::create_dir_all(directory).expect("made");
     }
     let step = |number: usize, lowers: &[PathBuf], text: &str| {
         let scratch = lease.join(format!("{number}-run"));
-        std::fs::create_dir(&scratch).unwrap();
-        let mut job = job(&place, text);
+        std::fs::create_dir(&scratch).expect("made");
+        let mut job = job(place, text);
         job.root = OverlaySpec {
             lowers: lowers.to_vec(),
             scratch: scratch.clone(),
@@ -250,7 +370,7 @@ fn the_root_goes_along_a_chain() {
         let layer = ran.result.expect("it ran").layer;
         layer.map(|layer| {
             let name = layer.diff_id.trim_start_matches("sha256:").to_owned();
-            std::fs::rename(scratch.join("upper"), snapshots.join(&name)).unwrap();
+            std::fs::rename(scratch.join("upper"), snapshots.join(&name)).expect("moved");
             snapshots.join(name)
         })
     };
@@ -259,10 +379,10 @@ fn the_root_goes_along_a_chain() {
     for number in 0..3 {
         let made = step(number, &lowers, &format!("echo {number} >> /log; cat /log"));
         lowers.push(made.expect("a layer"));
-        assert_eq!(waiting(), 1, "one root is kept, and goes along");
+        assert_eq!(waiting(), 1, "{name}: one root is kept, and goes along");
     }
     assert_eq!(
-        std::fs::read_to_string(lowers[3].join("log")).unwrap(),
+        std::fs::read_to_string(lowers[3].join("log")).expect("read"),
         "0\n1\n2\n"
     );
     // One that failed is not given on.
@@ -270,7 +390,7 @@ fn the_root_goes_along_a_chain() {
     assert_eq!(waiting(), 0);
     let made = step(4, &lowers, "echo 3 >> /log").expect("a layer");
     assert_eq!(
-        std::fs::read_to_string(made.join("log")).unwrap(),
+        std::fs::read_to_string(made.join("log")).expect("read"),
         "0\n1\n2\n3\n"
     );
 }

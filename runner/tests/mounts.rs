@@ -6,7 +6,16 @@ use std::fs;
 
 use common::Place;
 use rbuild_runner::job::*;
-use rbuild_runner::{JobErrorKind, MountApi, SpawnerOptions};
+use rbuild_runner::{JobErrorKind, MountApi, Roots, SpawnerOptions};
+
+/// By the newer calls, by mount(2), and by each without overlays.
+fn ways() -> Vec<SpawnerOptions> {
+    [Roots::Overlay, Roots::Copy].map(by_both).concat()
+}
+
+fn by_both(roots: Roots) -> [SpawnerOptions; 2] {
+    [MountApi::Automatic, MountApi::Classic].map(|mount_api| SpawnerOptions { mount_api, roots })
+}
 
 fn mount(target: &str, kind: SandboxMountKind) -> SandboxMount {
     SandboxMount {
@@ -61,8 +70,8 @@ fn directories() {
 
 #[test]
 fn chains_tmpfs_and_secrets() {
-    for api in [MountApi::Automatic, MountApi::Classic] {
-        let Some(place) = Place::with(SpawnerOptions { mount_api: api }) else {
+    for way in ways() {
+        let Some(place) = Place::with(way) else {
             return;
         };
         let (low, high) = (place.new_directory(), place.new_directory());
@@ -124,7 +133,7 @@ fn chains_tmpfs_and_secrets() {
         let ran = place.run(job);
         let expected = "a\nhighhigh\ngone\nRead-only file system\na\nx\n1\n1777\nRead-only file system\n400 3 4\nsecret\n\
             Read-only file system\n";
-        assert_eq!(ran.stdout, expected, "{api:?} {ran:?}");
+        assert_eq!(ran.stdout, expected, "{way:?} {ran:?}");
         assert_eq!(ran.upper(), Vec::<String>::new());
         let mut job = place.job("true");
         job.mounts = vec![mount("/x", chain(&both, "/missing", Access::ReadOnly))];
@@ -189,8 +198,8 @@ fn a_mount_target_cannot_leave_the_root() {
 
 #[test]
 fn long_chains_fold() {
-    for api in [MountApi::Automatic, MountApi::Classic] {
-        let Some(place) = Place::with(SpawnerOptions { mount_api: api }) else {
+    for way in by_both(Roots::Overlay) {
+        let Some(place) = Place::with(way) else {
             return;
         };
         let layers = place.new_directory();
@@ -216,7 +225,7 @@ fn long_chains_fold() {
             .job("ls / | grep -c '^f[0-9]'; cat /same; test -e /f1 || echo hidden; echo > /f2");
         job.root.lowers = lowers.clone();
         let ran = place.run(job);
-        assert_eq!(ran.stdout, "448\n449hidden\n", "{api:?} {ran:?}");
+        assert_eq!(ran.stdout, "448\n449hidden\n", "{way:?} {ran:?}");
         assert_eq!(ran.upper(), ["f2"]);
         let mut job = place.job("true");
         job.root.lowers = [lowers.clone(), lowers].concat();
@@ -230,8 +239,8 @@ fn long_chains_fold() {
 
 #[test]
 fn an_empty_chain_is_the_upper_directory_alone() {
-    for api in [MountApi::Automatic, MountApi::Classic] {
-        let Some(place) = Place::with(SpawnerOptions { mount_api: api }) else {
+    for way in by_both(Roots::Overlay) {
+        let Some(place) = Place::with(way) else {
             return;
         };
         let mut job = place.job("");
@@ -249,8 +258,8 @@ fn an_empty_chain_is_the_upper_directory_alone() {
 
 #[test]
 fn an_upper_directory_is_used_again() {
-    for api in [MountApi::Automatic, MountApi::Classic] {
-        let Some(place) = Place::with(SpawnerOptions { mount_api: api }) else {
+    for way in ways() {
+        let Some(place) = Place::with(way) else {
             return;
         };
         let job = place.job("echo first > /tmp/a; exit 1");

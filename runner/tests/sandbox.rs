@@ -353,6 +353,7 @@ fn limits_are_set_or_refused() {
 fn mount_2_gives_the_same_sandbox() {
     let options = SpawnerOptions {
         mount_api: MountApi::Classic,
+        ..SpawnerOptions::default()
     };
     let Some(place) = Place::with(options) else {
         return;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rbuild_cache::{Chain, ChainId, DiffId, LayerError, Lease, SnapshotId, Store};
 use rbuild_frontend::graph::{Graph, ImageReference, ImageRequest, Operation, StepIndex};
 use rbuild_frontend::platform::Platform;
-use rbuild_runner::isolation::{IdSource, Rung};
+use rbuild_runner::isolation::{self, IdSource, Rung};
 use rbuild_runner::job::{FileJob, FileOutcome};
 use rbuild_runner::{JobErrorKind, Spawner};
 use tokio_util::sync::CancellationToken;
@@ -372,10 +372,24 @@ impl Workspace {
 
     /// Says once a build, before the first command runs, what it would see of the surroundings. Blocks.
     pub(crate) fn tell_ground(&self) -> Result<(), StepError> {
-        if !matches!(self.rung, Rung::Userns(_)) || self.has_told_ground.set(()).is_err() {
+        let has_questions = match &self.rung {
+            Rung::Namespaces => self.spawner.doubts_overlays(),
+            Rung::Userns(_) => true,
+            Rung::Chroot { .. } => false,
+        };
+        if !has_questions || self.has_told_ground.set(()).is_err() {
             return Ok(());
         }
         let ground = self.spawner.describe().map_err(StepError::Job)?;
+        if !ground.has_overlays {
+            let doubt = isolation::overlay_doubt(self.store.root());
+            let (place, remedy) =
+                doubt.unwrap_or(("a file system without overlays", "`--root DIR`"));
+            self.emit(Event::Notice(format!(
+                "the store is on {place}: steps work on copies of their root file systems instead, made once along a chain; \
+                 for speed, {remedy}"
+            )));
+        }
         if !ground.has_own_proc {
             self.emit(Event::Notice(
                 "RUN steps see the processes of this container: parts of its /proc are covered, so there can be no new one; \

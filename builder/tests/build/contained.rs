@@ -356,19 +356,35 @@ fn a_podman_container_whose_filter_forbids_namespaces_builds_in_a_chroot() {
 }
 
 #[test]
-fn a_store_on_the_containers_own_overlay_is_told_to_be_elsewhere() {
+fn a_store_on_the_containers_own_overlay_is_worked_in_by_copies() {
     let place = Place::new();
     let mut container = Container::new(&place, &[]);
     container.is_overlay = true;
-    container.fails(
-        ROOTS,
+    // What is deleted is kept by another mark there.
+    let dockerfile = format!(
+        "{OWNERS}USER root\nRUN rm /f && rm -r /data && mkdir /data && touch /data/new\n\
+         RUN --mount=type=cache,target=/c test ! -e /f && ls /data > /left\n"
+    );
+    let (image, log) = container.ok(&dockerfile, &[]);
+    container.expect(
+        &log,
         &[
-            "overlayfs, which can't hold",
+            "isolation: userns with ",
+            "the store is on overlayfs, which can't hold another overlay's changes: steps work on copies",
             "--root DIR",
-            "--isolation chroot",
         ],
     );
-    container.informs(&["overlayfs, which can't hold", "--root DIR"]);
-    let (image, _) = container.ok(OWNERS, &["--isolation=chroot"]);
-    has_owners(&image);
+    for deleted in [".wh.f", "data/.wh..wh..opq"] {
+        assert!(image.entry(deleted).is_some(), "{deleted}");
+    }
+    assert_eq!(image.text("left"), "new\n");
+    container.informs(&[
+        "overlayfs, which can't hold",
+        "steps work on copies",
+        "--root DIR",
+    ]);
+    for isolation in ["--isolation=chroot", "--isolation=userns"] {
+        let (image, _) = container.ok(OWNERS, &[isolation]);
+        has_owners(&image);
+    }
 }

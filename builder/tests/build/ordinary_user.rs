@@ -445,21 +445,60 @@ fn a_covered_proc_is_shown_as_it_is_and_said_so() {
     assert!(user.info().contains("unmask=ALL"));
 }
 
+/// A directory of the user's for a store, on an overlay.
+const OVER: &str = "mkdir -p \"$etc/l\" \"$etc/u\" \"$etc/w\" \"$HOME/s\"; \
+    mount -t overlay -o lowerdir=\"$etc/l\",upperdir=\"$etc/u\",workdir=\"$etc/w\" overlay \"$HOME/s\"; chmod 777 \"$HOME/s\"";
+
+/// The same on a file system without extended attributes.
+const RAM: &str = "mkdir -p \"$HOME/s\"; mount -t ramfs ramfs \"$HOME/s\"; chmod 777 \"$HOME/s\"";
+
+/// A store that can't hold what overlays change is worked in by copies, on the same rung; one that can't even hold marks is named.
 #[test]
-fn a_store_where_overlays_cannot_write_is_named() {
+fn a_store_without_overlays_is_worked_in_by_copies() {
     let place = Place::new();
-    let over = "mkdir -p \"$etc/l\" \"$etc/u\" \"$etc/w\" \"$HOME/s\"; \
-        mount -t overlay -o lowerdir=\"$etc/l\",upperdir=\"$etc/u\",workdir=\"$etc/w\" overlay \"$HOME/s\"; chmod 777 \"$HOME/s\"";
-    let ram = "mkdir -p \"$HOME/s\"; mount -t ramfs ramfs \"$HOME/s\"; chmod 777 \"$HOME/s\"";
-    for (before, words) in [
-        (over, ["overlayfs, which can't hold", "--root DIR"]),
-        (ram, ["extended attributes", "--root DIR"]),
-    ] {
-        let user = ByUser::new(&place).before(before);
-        let root = user.home().join("s/store").display().to_string();
-        let user = user.arg(&format!("--root={root}"));
-        user.fails("FROM base\nRUN true\n", &words);
+    let user = ByUser::new(&place).before(OVER);
+    let root = user.home().join("s/store").display().to_string();
+    let user = user.arg(&format!("--root={root}"));
+    let (image, log) = user.ok(
+        "FROM base\nRUN rm /etc/group && echo x > /x && chown 7:8 /x\nUSER app\nRUN test ! -e /etc/group && id -u > /tmp/who",
+    );
+    let words = [
+        "isolation: userns with 65537 user ids",
+        "the store is on overlayfs, which can't hold another overlay's changes: steps work on copies",
+        "--root DIR",
+    ];
+    for word in words {
+        assert!(log.contains(word), "no `{word}` in:\n{log}");
     }
+    assert!(image.entry("etc/.wh.group").is_some());
+    let owner = image.entry("x").map(|entry| (entry.uid, entry.gid));
+    assert_eq!(
+        (owner, image.text("tmp/who").as_str()),
+        (Some((7, 8)), "1000\n")
+    );
+    let place = Place::new();
+    let user = ByUser::new(&place).before(RAM);
+    let root = user.home().join("s/store").display().to_string();
+    let user = user.arg(&format!("--root={root}"));
+    user.fails(
+        "FROM base\nRUN true\n",
+        &["extended attributes", "--root DIR"],
+    );
+}
+
+/// What can't be done is told once: the end of what was begun is no second error.
+#[test]
+fn a_helper_that_fails_is_told_of_once() {
+    let place = Place::new();
+    let before = "cp /bin/false \"$etc/n\"; chmod 4755 \"$etc/n\"; mount --bind \"$etc/n\" /usr/bin/newuidmap";
+    let (is_done, log) = ByUser::new(&place)
+        .before(before)
+        .build("FROM base\nRUN true\n");
+    assert!(!is_done, "{log}");
+    assert_eq!(log.matches("did not map the ids").count(), 1, "{log}");
+    assert!(!log.contains("WARN"), "{log}");
+    let work = place.path().join("home/.local/share/rbuild/work");
+    assert_eq!(fs::read_dir(work).unwrap().count(), 0, "nothing is left");
 }
 
 #[test]

@@ -15,14 +15,15 @@ use super::machine::Machine;
 use super::{Ground, IdMaps, IdSource, count};
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{CommandStatus, OverlaySpec};
-use crate::mounts::{self, MountApi};
+use crate::mounts::{self, MountApi, Roots};
 use crate::spawner::{protocol, userns};
 use crate::sys::process::{Namespaces, clone_process, wait_for};
 use crate::{files, network, overlay, sys};
 
 /// What a worker finds where it stands.
-pub(crate) fn describe() -> Ground {
+pub(crate) fn describe(roots: Roots) -> Ground {
     Ground {
+        has_overlays: roots == Roots::Overlay,
         has_own_proc: is_allowed(|| {
             let made = mounts::make_private().and_then(|()| {
                 mounts::make_filesystem("proc", &[], MountAttrFlags::MOUNT_ATTR_NOSUID)
@@ -65,7 +66,7 @@ pub(crate) fn survey(store: &Path) -> Survey {
     let best = namespaces.as_ref().or(userns.as_ref()).ok();
     let mut abilities = Vec::new();
     if let Some(attempt) = best {
-        abilities.push(("overlay".to_owned(), overlay_words(attempt)));
+        abilities.push(("overlay".to_owned(), overlay_words(attempt, store)));
         abilities.push(("proc".to_owned(), proc_words(attempt)));
         abilities.push(("host name".to_owned(), hostname_words(attempt)));
     }
@@ -103,9 +104,18 @@ pub(crate) fn survey(store: &Path) -> Survey {
     }
 }
 
-fn overlay_words(attempt: &Attempt) -> Result<String, Finding> {
+fn overlay_words(attempt: &Attempt, store: &Path) -> Result<String, Finding> {
     match &attempt.overlay {
         Ok(()) => Ok("the store's file system takes overlay mounts".to_owned()),
+        Err(error) if store_file_system(store).is_some() && has_user_xattrs(store) => {
+            Err(Finding::new(
+                format!(
+                    "{}: steps work on copies of their root file systems, made once along a chain",
+                    one_line(error)
+                ),
+                error.help.clone().unwrap_or_default(),
+            ))
+        }
         Err(error) => Err(Finding::new(
             one_line(error),
             error.help.clone().unwrap_or_default(),
@@ -209,16 +219,30 @@ fn attempt(store: &Path) -> Result<Attempt, Finding> {
         advice::mounts_refused(&Machine::read(), errno)
     })?;
     Ok(Attempt {
-        ground: describe(),
+        ground: describe(Roots::Overlay),
         overlay: try_overlay(store),
     })
 }
 
+/// Without them not even a copy helps: what a layer deletes is kept in them.
+fn has_user_xattrs(store: &Path) -> bool {
+    let asked = rustix::fs::getxattr(store, "user.overlay.opaque", &mut [0_u8; 8]);
+    asked != Err(Errno::OPNOTSUPP)
+}
+
+/// Whether steps may work on overlays in this directory.
+pub(crate) fn takes_overlays(place: &Path) -> bool {
+    is_allowed(|| mounts::make_private().is_ok() && try_overlay(place).is_ok())
+}
+
 fn try_overlay(store: &Path) -> Result<(), JobError> {
-    let place = store.join(format!(
-        "probe-{}",
-        rustix::process::getpid().as_raw_nonzero()
-    ));
+    // Others may try at the same time, and in a pid namespace every process is number 1.
+    let mut number = [0; 8];
+    let random = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
+    random.map_err(|errno| {
+        JobError::from_errno(JobErrorKind::Files, "cannot have random numbers", errno)
+    })?;
+    let place = store.join(format!("probe-{:x}", u64::from_ne_bytes(number)));
     overlay::make_directory(&place)?;
     let (lower, scratch) = (place.join("lower"), place.join("scratch"));
     let mount = || {
@@ -275,10 +299,10 @@ pub(crate) fn explain_overlay(mut error: JobError, scratch: &Path) -> JobError {
     }
 }
 
-/// File systems that can't hold the upper directory of an overlay, or not in a user namespace.
-fn store_file_system(path: &Path) -> Option<(&'static str, &'static str)> {
+/// File systems that can't hold the upper directory of an overlay, or not in a user namespace. Costs one look.
+pub(crate) fn store_file_system(path: &Path) -> Option<(&'static str, &'static str)> {
     const ELSEWHERE: &str = "put the store on a local disk such as ext4, xfs or btrfs: `--root DIR`; in a container, on a volume \
-        or a tmpfs mounted there. As root, a Dockerfile that you trust can do without: `--isolation chroot --network host`";
+        or a tmpfs mounted there";
     const OVERLAY: i64 = 0x794c_7630;
     const NFS: i64 = 0x6969;
     const ECRYPTFS: i64 = 0xf15f;

@@ -20,7 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::plan::SandboxPlan;
 use super::{Given, become_command, setup};
 use crate::job::RunJob;
-use crate::mounts::MountApi;
+use crate::mounts::{MountApi, Roots};
 use crate::spawner::{SpawnerOptions, Stdio, protocol};
 use crate::sys::process::{ClonedProcess, Namespaces, clone_process};
 
@@ -37,7 +37,7 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// Makes one. None when it can't be had: the job's own attempt tells why.
     pub(crate) fn make(options: SpawnerOptions) -> Option<Self> {
-        if options.mount_api != MountApi::Automatic {
+        if options.mount_api != MountApi::Automatic || options.roots != Roots::Overlay {
             return None;
         }
         #[cfg(test)]
@@ -99,7 +99,7 @@ impl Ahead {
 
 /// The waiting process's life. None when there is no job for it, or what is to be had ahead can't be had.
 fn wait_and_become(orders: &UnixStream, report: &OwnedFd, options: SpawnerOptions) -> Option<u8> {
-    let trees = setup::prepare(options.mount_api).ok()?;
+    let trees = setup::prepare(options).ok()?;
     let received = protocol::receive_descriptors(orders).ok()??;
     let job: RunJob = protocol::read_message(orders).ok()??;
     let mut received = received.into_iter();

@@ -91,7 +91,7 @@ fn look(snapshot: &OwnedFd, path: &[u8]) -> Result<Look, Errno> {
                 Look::Further
             });
         };
-        if metadata.is_whiteout_device() {
+        if metadata.is_whiteout_device() || is_xattr_whiteout(directory.as_fd(), step, &metadata)? {
             return Ok(Look::Hidden);
         }
         if steps.peek().is_none() {
@@ -105,6 +105,18 @@ fn look(snapshot: &OwnedFd, path: &[u8]) -> Result<Look, Errno> {
         is_opaque |= xattr::read(directory.as_fd(), xattr::OPAQUE)?.as_deref() == Some(b"y");
     }
     Ok(Look::Further)
+}
+
+fn is_xattr_whiteout(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    metadata: &Metadata,
+) -> Result<bool, Errno> {
+    if metadata.kind != FileKind::File || metadata.size > 0 {
+        return Ok(false);
+    }
+    let attributes = xattr::list_at(directory, name)?;
+    Ok(attributes.iter().any(|(name, _)| name == xattr::WHITEOUT))
 }
 
 fn there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Metadata>, Errno> {

@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::below::Below;
+use super::mount_point::Stubs;
 use super::plan::SandboxPlan;
 use super::{Given, Watched, become_command, read_reports, unchanged, watch};
 use crate::cgroup::Cgroup;
@@ -76,7 +77,7 @@ pub(super) fn run(
     }
     read_reports(&reports)?;
     // Also of a command that failed: what it left may be looked at.
-    root.compare(&provided.paths())?;
+    root.compare(&provided.paths(), &Stubs::default())?;
     provided.undo()?;
     if !matches!(status, CommandStatus::Exited(0)) || !job.makes_layer {
         return Ok(outcome(status, None));

@@ -15,8 +15,9 @@ use super::setup::Setup;
 use crate::error::{JobError, JobErrorKind};
 use crate::job::{Access, Confinement, OverlaySpec, ProvidedFile, SandboxMount, SandboxMountKind};
 use crate::metadata;
-use crate::mounts::{self, MountError};
+use crate::mounts::{self, MountError, Roots};
 use crate::overlay;
+use crate::working_root;
 
 /// Makes one mount of the job.
 pub(super) fn mount(setup: &mut Setup<'_>, mount: &SandboxMount) -> Result<(), JobError> {
@@ -43,21 +44,21 @@ pub(super) fn mount(setup: &mut Setup<'_>, mount: &SandboxMount) -> Result<(), J
         } => {
             let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
             let (chain, attributes, place) = match access {
-                Access::ReadOnly => (
-                    overlay::mount_read_only(lowers, scratch, base, setup.api)?,
-                    base | read_only,
-                    scratch,
-                ),
+                Access::ReadOnly => {
+                    let chain = match setup.roots {
+                        Roots::Overlay => {
+                            overlay::mount_read_only(lowers, scratch, base, setup.api)?
+                        }
+                        Roots::Copy => working_root::merge_aside(lowers, scratch)?,
+                    };
+                    (chain, base | read_only, scratch)
+                }
                 Access::Discarded(upper) => {
                     let spec = OverlaySpec {
                         lowers: lowers.clone(),
                         scratch: upper.clone(),
                     };
-                    (
-                        overlay::mount_writable(&spec, base, setup.api)?,
-                        base,
-                        upper,
-                    )
+                    (discarded(setup, &spec, base)?, base, upper)
                 }
                 Access::Shared => {
                     let message = "a mount from a chain of layers cannot be shared";
@@ -186,7 +187,7 @@ fn mount_with_access(
                 lowers: vec![lower],
                 scratch: scratch.clone(),
             };
-            let root = overlay::mount_writable(&spec, base, setup.api)?;
+            let root = discarded(setup, &spec, base)?;
             attach_aside(&root, scratch)?;
             setup.bind(root.as_fd(), false, base, target, kind)
         }
@@ -194,6 +195,18 @@ fn mount_with_access(
             let copy = copy_file(source, scratch)?;
             setup.bind(copy.as_fd(), false, base, target, kind)
         }
+    }
+}
+
+/// A tree whose changes nobody keeps.
+fn discarded(
+    setup: &Setup<'_>,
+    spec: &OverlaySpec,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, JobError> {
+    match setup.roots {
+        Roots::Overlay => overlay::mount_writable(spec, attributes, setup.api),
+        Roots::Copy => working_root::merge_aside(&spec.lowers, &spec.scratch),
     }
 }
 

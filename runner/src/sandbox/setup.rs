@@ -17,8 +17,9 @@ use super::{capabilities, job_mounts, seccomp};
 use crate::error::{JobError, JobErrorKind};
 use crate::ids;
 use crate::job::RunJob;
-use crate::mounts::{self, FsOption, MountApi, MountError};
+use crate::mounts::{self, FsOption, MountApi, MountError, Roots};
 use crate::overlay;
+use crate::spawner::SpawnerOptions;
 use crate::sys;
 use crate::users::{self, User};
 use crate::working_root;
@@ -35,9 +36,9 @@ pub(super) struct Trees {
 }
 
 /// Mounts what does not depend on the job, in the root of this namespace.
-pub(super) fn prepare(api: MountApi) -> Result<Trees, JobError> {
+pub(super) fn prepare(options: SpawnerOptions) -> Result<Trees, JobError> {
     let job = RunJob::default();
-    let mut setup = Setup::new(&job, api);
+    let mut setup = Setup::new(&job, options);
     for operation in &SandboxPlan::ahead().operations {
         setup.perform(operation)?;
     }
@@ -60,10 +61,10 @@ pub(super) struct Prepared {
 pub(super) fn carry_out(
     plan: &SandboxPlan,
     job: &RunJob,
-    api: MountApi,
+    options: SpawnerOptions,
     trees: Option<Trees>,
 ) -> Result<Prepared, JobError> {
-    let mut setup = Setup::new(job, api);
+    let mut setup = Setup::new(job, options);
     if let Some(Trees { proc, dev, mask }) = trees {
         (setup.proc, setup.dev, setup.mask) = (Some(proc), Some(dev), mask);
     }
@@ -81,6 +82,7 @@ pub(super) fn carry_out(
 pub(super) struct Setup<'a> {
     pub(super) job: &'a RunJob,
     pub(super) api: MountApi,
+    pub(super) roots: Roots,
     /// The new root, once it is mounted.
     root: Option<OwnedFd>,
     /// A tmpfs outside the root for the content of provided files, once one is needed.
@@ -101,10 +103,11 @@ pub(super) struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    fn new(job: &'a RunJob, api: MountApi) -> Self {
+    fn new(job: &'a RunJob, options: SpawnerOptions) -> Self {
         Self {
             job,
-            api,
+            api: options.mount_api,
+            roots: options.roots,
             root: None,
             files: None,
             file_count: 0,
@@ -262,7 +265,14 @@ impl Setup<'_> {
 
     fn mount_root(&mut self, attributes: MountAttrFlags) -> Result<(), JobError> {
         let scratch = &self.job.root.scratch;
-        let root = overlay::mount_writable(&self.job.root, attributes, self.api)?;
+        let root = match self.roots {
+            Roots::Overlay => overlay::mount_writable(&self.job.root, attributes, self.api)?,
+            Roots::Copy => {
+                let (root, point) = (working_root::ROOT, overlay::MERGED);
+                let (root, point) = (scratch.join(root), scratch.join(point));
+                overlay::bind_directory(&root, &point, attributes, self.api)?
+            }
+        };
         // On a directory that is there and that nobody looks at any more: one more would have to be made and removed.
         let point = overlay::open_directory(&scratch.join(overlay::WORK))?;
         let is_attached = || {

@@ -18,15 +18,8 @@ pub(crate) fn remove(upper: &Path, stubs: &Stubs) -> Result<(), JobError> {
     if stubs.made.is_empty() {
         return Ok(());
     }
+    remove_made(upper, stubs)?;
     let root = overlay::open_directory(upper)?;
-    let failed = |path: &[u8], errno: Errno| {
-        let path = upper.join(std::ffi::OsStr::new(&*String::from_utf8_lossy(path)));
-        overlay::failed("cannot remove the mount point", &path, &errno.into())
-    };
-    for stub in stubs.made.iter().rev() {
-        remove_stub(&root, &stub.path, stub.is_directory)
-            .map_err(|errno| failed(&stub.path, errno))?;
-    }
     // Children first: a parent is empty only then. The root itself has no parent and stays.
     let mut touched: Vec<_> = stubs
         .touched
@@ -35,9 +28,25 @@ pub(crate) fn remove(upper: &Path, stubs: &Stubs) -> Result<(), JobError> {
         .collect();
     touched.sort_by(|one, other| other.path.cmp(&one.path));
     for directory in touched {
-        remove_if_unchanged(&root, directory).map_err(|errno| failed(&directory.path, errno))?;
+        remove_if_unchanged(&root, directory)
+            .map_err(|errno| failed(upper, &directory.path, errno))?;
     }
     Ok(())
+}
+
+/// Removes stubs that are still as they were made, from an upper directory or from a root that was changed in place.
+pub(super) fn remove_made(tree: &Path, stubs: &Stubs) -> Result<(), JobError> {
+    let root = overlay::open_directory(tree)?;
+    for stub in stubs.made.iter().rev() {
+        remove_stub(&root, &stub.path, stub.is_directory)
+            .map_err(|errno| failed(tree, &stub.path, errno))?;
+    }
+    Ok(())
+}
+
+fn failed(tree: &Path, path: &[u8], errno: Errno) -> JobError {
+    let path = tree.join(std::ffi::OsStr::new(&*String::from_utf8_lossy(path)));
+    overlay::failed("cannot remove the mount point", &path, &errno.into())
 }
 
 fn remove_stub(root: &OwnedFd, path: &[u8], is_directory: bool) -> Result<(), Errno> {

@@ -72,14 +72,14 @@ pub(crate) enum Reply {
 /// What the server is told of a message.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Header {
-    /// A job for a worker that stands on this rung.
-    Job(Rung),
+    /// A job for a worker that stands on this rung, and a place of the store where overlays are to be tried first.
+    Job(Rung, Option<PathBuf>),
     /// A look at what this machine allows, from where the server was started.
     Survey,
 }
 
-/// Largest header: two maps of 340 lines of three numbers, five bytes each at most, and two paths.
-const MAX_HEADER: usize = 16 << 10;
+/// Largest header: two maps of 340 lines of three numbers, five bytes each at most, and three paths.
+const MAX_HEADER: usize = 24 << 10;
 
 /// Most descriptors a request has: the reply socket, three for the command, and its network.
 pub(crate) const MAX_DESCRIPTORS: usize = 5;
@@ -216,7 +216,7 @@ mod tests {
         )
         .expect("pair");
         let null = std::fs::File::open("/dev/null").expect("open");
-        let header = Header::Job(Rung::Namespaces);
+        let header = Header::Job(Rung::Namespaces, None);
         send_descriptors(&ours, &header, &[null.as_fd(), theirs.as_fd()]).expect("send");
         drop(ours);
         for _ in 0..2 {

@@ -5,6 +5,7 @@
 //! makes a sandbox ahead too. A worker that dies idle closes the pipe and is replaced too.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -14,8 +15,8 @@ use rustix::thread::UnshareFlags;
 use super::protocol::Header;
 use super::{SpawnerOptions, protocol, userns, worker};
 use crate::error::JobError;
-use crate::isolation::Rung;
-use crate::mounts::MountApi;
+use crate::isolation::{Rung, survey};
+use crate::mounts::{MountApi, Roots};
 use crate::sandbox::ahead::Ahead;
 use crate::sys;
 
@@ -61,7 +62,7 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
     // Most commands need no worker: the first is forked when there is something to do. It also says where to stand.
     loop {
         let header = protocol::peek_header(socket);
-        if matches!(header, Ok(Some(Header::Job(_)))) {
+        if matches!(header, Ok(Some(Header::Job(..)))) {
             // Made once, and then in every worker. What could not be made is told by the job that needs it.
             let _ = crate::sandbox::seccomp::default_program();
             let _ = sys::trampoline::file();
@@ -72,16 +73,21 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
                     return;
                 }
             }
-            Ok(Some(Header::Job(Rung::Namespaces))) => {
-                return serve_jobs(socket, options, &Ok(()));
+            Ok(Some(Header::Job(Rung::Namespaces, doubted))) => {
+                return serve_jobs(socket, try_overlays(options, doubted), &Ok(()));
             }
-            Ok(Some(Header::Job(Rung::Chroot { .. }))) => {
+            Ok(Some(Header::Job(Rung::Chroot { .. }, _))) => {
                 let mut options = options;
-                options.mount_api = MountApi::Nothing;
+                (options.mount_api, options.roots) = (MountApi::Nothing, Roots::Copy);
                 return serve_jobs(socket, options, &Ok(()));
             }
-            Ok(Some(Header::Job(Rung::Userns(maps)))) => {
-                return match userns::enter(&maps, |result| serve_jobs(socket, options, &result)) {
+            Ok(Some(Header::Job(Rung::Userns(maps), doubted))) => {
+                let entered = userns::enter(&maps, |standing| {
+                    // Where nothing can be mounted at all, every job is told that.
+                    let doubted = doubted.filter(|_| standing.is_ok());
+                    serve_jobs(socket, try_overlays(options, doubted), &standing);
+                });
+                return match entered {
                     Ok(()) => (),
                     // Every job is told why.
                     Err(error) => serve_jobs(socket, options, &Err(error)),
@@ -90,6 +96,19 @@ fn serve(socket: &OwnedFd, options: SpawnerOptions) {
             Ok(None) | Err(_) => return,
         }
     }
+}
+
+/// Has steps work on copies, if overlays were doubted and are refused.
+fn try_overlays(mut options: SpawnerOptions, doubted: Option<PathBuf>) -> SpawnerOptions {
+    if let Some(place) = doubted {
+        // What is tried has to be waited for; what the server says of its children otherwise would reap it.
+        sys::signal::keep_ended_children();
+        if !survey::takes_overlays(&place) {
+            options.roots = Roots::Copy;
+        }
+        sys::signal::reap_children_automatically();
+    }
+    options
 }
 
 /// Serves until every caller has gone. When the workers can't stand where they should, every job fails with the reason.

@@ -81,19 +81,17 @@ fn answer(
     sys::signal::die_when_signalled_by(reply).map_err(disarm)?;
     let answer = match request {
         Request::Run(_) | Request::Network(_) => unreachable!("answered above"),
-        Request::Files(job) => files::change(&job, options.mount_api).map(Reply::Files),
+        Request::Files(job) => files::change(&job, options).map(Reply::Files),
         Request::Unpack(job) => files::unpack(&job).map(Reply::Unpack),
         Request::Complete(job) => files::complete(&job).map(Reply::Complete),
         Request::Pack(job) => files::pack(&job, next()?).map(Reply::Pack),
-        Request::Export(job) => {
-            files::export(&job, descriptors.next(), options.mount_api).map(Reply::Export)
-        }
+        Request::Export(job) => files::export(&job, descriptors.next(), options).map(Reply::Export),
         Request::RemoveTree(path) => files::remove_tree(&path).map(Reply::RemoveTree),
         Request::Measure(paths) => files::measure(&paths).map(Reply::Measure),
         Request::Examine(snapshot) => files::examine(&snapshot).map(Reply::Examine),
         Request::SetAttributes(job) => files::set_attributes(&job).map(Reply::SetAttributes),
         Request::MoveTree(job) => files::move_tree(&job).map(Reply::MoveTree),
-        Request::Describe => Ok(Reply::Describe(isolation::survey::describe())),
+        Request::Describe => Ok(Reply::Describe(isolation::survey::describe(options.roots))),
         Request::Survey(store) => Ok(Reply::Survey(isolation::survey::survey(&store))),
     };
     sys::signal::stay_when_signalled_by(reply).map_err(disarm)?;

@@ -219,8 +219,7 @@ impl<'a> Writer<'a> {
     ) -> Result<(), UnpackError> {
         match self.table.get(path).map(|known| &known.entry.kind) {
             None => {
-                node::create_node(directory, name, Node::CharDevice(0, 0))
-                    .map_err(fail("delete", path))?;
+                node::create_whiteout(directory, name).map_err(fail("delete", path))?;
                 self.table.insert(layer_tar::whiteout(path), false);
                 Ok(())
             }

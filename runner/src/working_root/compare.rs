@@ -10,7 +10,7 @@ use super::open_place;
 use crate::copy::{CopyError, DIRECTORY, Transfer};
 use crate::job::SelectedEntry;
 use crate::metadata::{self, FileKind, Metadata, Time};
-use crate::node::{self, Node};
+use crate::node;
 use crate::root::{self, FileError};
 use crate::walk::{self, Filter};
 use crate::xattr;
@@ -122,15 +122,22 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// What is other in `after`, but for what stands at the paths of `provided`.
-    pub(super) fn between(before: &Table, after: &Table, provided: &BTreeSet<Vec<u8>>) -> Self {
+    /// What is other in `after`, but for what stands at the paths of `provided`, and for directories that are as they were but
+    /// for their ctime.
+    pub(super) fn between(
+        before: &Table,
+        after: &Table,
+        provided: &BTreeSet<Vec<u8>>,
+        as_before: &BTreeSet<Vec<u8>>,
+    ) -> Self {
         let mut changes = Self::default();
         for (path, now) in &after.entries {
             let then = before.entries.get(path);
             if provided.contains(path) {
                 continue;
             }
-            if then.is_some_and(|then| is_same(then, now)) {
+            let is_kept = as_before.contains(path) && after.has_kept(path, before);
+            if is_kept || then.is_some_and(|then| is_same(then, now)) {
                 continue;
             }
             changes.write(path);
@@ -174,8 +181,7 @@ impl Changes {
             let (parent, name) = split(path);
             let fail = || FileError::at("note the deletion of", path);
             let directory = root::open_beneath(upper, parent, DIRECTORY).map_err(fail())?;
-            let whiteout = Node::CharDevice(0, 0);
-            node::create_node(directory.as_fd(), name, whiteout).map_err(fail())?;
+            node::create_whiteout(directory.as_fd(), name).map_err(fail())?;
         }
         // Last: what was made in directories has changed their times.
         transfer.finish()?;

@@ -143,7 +143,7 @@ pub(crate) fn commit(bench: &Bench, table: &mut Table) -> Result<()> {
         commit.take(|| {
             let layer = lease.commit_snapshot(&directory, &record, &id)?;
             let step = StepRecord {
-                chain: Chain(vec![layer]),
+                chain: Chain::from_iter(vec![layer]),
                 parts: Vec::new(),
                 title: "RUN make".to_owned(),
                 created: 0,

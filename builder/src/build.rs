@@ -391,7 +391,6 @@ fn describe(output: &Output) -> String {
 }
 
 fn summary(workspace: &Workspace, image: &BuiltImage, counts: StepCounts) -> BuiltPlatform {
-    let added = &image.chain.0[image.base_layers..];
     let (store, config, chain) = (&workspace.store, &image.config, &image.chain);
     // A build that made nothing has no news of its layers, and is over before their tables were read.
     let largest =
@@ -399,9 +398,9 @@ fn summary(workspace: &Workspace, image: &BuiltImage, counts: StepCounts) -> Bui
     BuiltPlatform {
         platform: image.platform.clone(),
         image_id: image.config_digest.clone(),
-        layers: image.chain.0.len(),
-        size: image.chain.0.iter().map(|layer| layer.tar_size).sum(),
-        added: added.iter().map(|layer| layer.tar_size).sum(),
+        layers: image.chain.len(),
+        size: image.chain.tar_size(),
+        added: image.added_size(),
         largest: largest.flatten(),
     }
 }

@@ -178,7 +178,7 @@ impl Fetched {
     /// The newest modification time of a regular file, seconds since the epoch. Blocks.
     pub(crate) fn newest_file(&self, workspace: &Workspace) -> Result<Option<i64>, StepError> {
         let mut newest = None;
-        for layer in &self.chain.0 {
+        for layer in &self.chain {
             let entries = workspace
                 .store
                 .entries(&layer.snapshot)

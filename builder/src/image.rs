@@ -55,9 +55,15 @@ impl BuiltImage {
             config,
             config_bytes,
             config_digest,
-            base_layers: chain.0.len(),
+            base_layers: chain.len(),
             chain,
         }
+    }
+
+    /// Bytes of the uncompressed tars of the layers above the base's.
+    pub(crate) fn added_size(&self) -> u64 {
+        let own = self.chain.into_iter().skip(self.base_layers);
+        own.map(|layer| layer.tar_size).sum()
     }
 
     /// The same with other `diff_ids` for the layers: what rewriting their times does.
@@ -87,7 +93,7 @@ pub fn assemble(
         .iter()
         .filter(|entry| makes_new_layer(entry))
         .count();
-    let base_layers = chain.0.len().saturating_sub(new_layers);
+    let base_layers = chain.len().saturating_sub(new_layers);
     let entries = fit_base_history(history, base_layers);
     let times = entry_times(&entries, &chain, base_layers, source_date_epoch);
     let mut complete = Vec::with_capacity(entries.len());
@@ -111,8 +117,8 @@ pub fn assemble(
         (Some(last), Some(epoch)) => Some(last.min(Timestamp::new(epoch, 0))),
     };
     let diff_ids = chain
-        .0
-        .iter()
+        .layers()
+        .into_iter()
         .map(|layer| layer.diff_id.to_string())
         .collect();
     let config = config
@@ -164,7 +170,7 @@ fn entry_times(
     base_layers: usize,
     source_date_epoch: Option<i64>,
 ) -> Vec<Option<Timestamp>> {
-    let mut layers = chain.0[base_layers..].iter();
+    let mut layers = chain.layers().into_iter().skip(base_layers);
     let mut times: Vec<Option<Timestamp>> = entries
         .iter()
         .map(|planned| match planned {
@@ -251,7 +257,7 @@ mod tests {
         layers: &[i64],
         epoch: Option<i64>,
     ) -> (Option<i64>, Vec<Option<i64>>) {
-        let chain = Chain(layers.iter().map(|created| layer(*created)).collect());
+        let chain = layers.iter().map(|created| layer(*created)).collect();
         let image = assemble(ImageConfig::default(), history, chain, epoch);
         let with_layer = image
             .config

@@ -196,7 +196,7 @@ impl Images {
                 let record = ImageRecord {
                     config_digest: image.config_digest.clone(),
                     manifest_digest,
-                    size: image.chain.0.iter().map(|layer| layer.tar_size).sum(),
+                    size: image.chain.tar_size(),
                     created: now,
                     platform: image.platform.to_string(),
                     base: None,
@@ -275,8 +275,8 @@ impl Images {
         }
         let diff_ids: Vec<String> = record
             .chain
-            .0
-            .iter()
+            .layers()
+            .into_iter()
             .map(|layer| layer.diff_id.to_string())
             .collect();
         Ok(json!({
@@ -312,7 +312,7 @@ impl Images {
     pub fn history(&self, name: &str) -> Result<Vec<HistoryLine>, ImagesError> {
         let (record, config) = self.find(name)?;
         let origins = Origins::read(&self.store);
-        let mut layers = record.chain.0.iter();
+        let mut layers = record.chain.into_iter();
         let mut lines: Vec<HistoryLine> = config
             .history
             .into_iter()

@@ -350,7 +350,7 @@ impl Engine {
         let record = ImageRecord {
             config_digest: base.config_digest.clone(),
             manifest_digest: base.manifest_digest.clone(),
-            size: chain.0.iter().map(|layer| layer.tar_size).sum(),
+            size: chain.tar_size(),
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs().cast_signed()),

@@ -15,9 +15,10 @@ use oci_spec::image::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use self::directory::DirectoryBackend;
+use crate::chain::Chain;
 use crate::digest::{ContentDigest, DiffId, parse_hex};
 use crate::key::StepKey;
-use crate::layer::{Chain, Layer, SnapshotId};
+use crate::layer::{Layer, SnapshotId};
 use crate::record::{KeyPart, StepRecord};
 
 /// Most layers of a record that is believed: more than any image has.
@@ -175,9 +176,9 @@ impl CachedStep {
                 created_nanos: layer.created_nanos,
             })
         };
-        let layers: Option<Vec<Layer>> = self.layers.iter().map(layer).collect();
+        let chain: Option<Chain> = self.layers.iter().map(layer).collect();
         Some(StepRecord {
-            chain: Chain(layers?),
+            chain: chain?,
             parts: self.parts.clone(),
             title: self.title.clone(),
             created: self.created,
@@ -191,19 +192,19 @@ impl CachedStep {
         let is_right = |(claimed, real): (&Layer, &Layer)| {
             claimed.diff_id == real.diff_id && claimed.content == real.content
         };
-        let is_whole = claimed.chain.0.len() == chain.0.len();
-        if !is_whole || !claimed.chain.0.iter().zip(&chain.0).all(is_right) {
+        let is_whole = claimed.chain.len() == chain.len();
+        if !is_whole || !claimed.chain.layers().into_iter().zip(chain).all(is_right) {
             return None;
         }
         // A chain has its own times: equal layers share a snapshot, but were made at different times.
-        let timed = claimed.chain.0.iter().zip(&chain.0);
+        let timed = claimed.chain.layers().into_iter().zip(chain);
         let layers = timed.map(|(claimed, real)| Layer {
             created: claimed.created,
             created_nanos: claimed.created_nanos,
             ..real.clone()
         });
         Some(StepRecord {
-            chain: Chain(layers.collect()),
+            chain: layers.collect(),
             ..claimed
         })
     }

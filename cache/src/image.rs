@@ -6,9 +6,10 @@
 
 use oci_spec::image::Digest;
 
+use crate::chain::{Chain, Present};
 use crate::db::DbError;
 use crate::failpoint::reach;
-use crate::layer::{Chain, Present, SnapshotId};
+use crate::layer::SnapshotId;
 use crate::store::{Store, StoreError};
 
 /// An image of the store.

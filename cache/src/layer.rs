@@ -4,7 +4,6 @@
 //! into being inside one write transaction, the directory by rename from a lease's `work/`, so a directory without
 //! a row is what a crash left behind: it is never used, and replaced by the next commit of the same layer.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +11,10 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 
 use crate::beneath::Beneath;
-use crate::db::{DbError, Tables};
+use crate::db::DbError;
 use crate::digest::{ChainId, ContentDigest, DiffId};
 use crate::entry::{Entry, EntryKind, decode_table};
 use crate::store::Store;
-
-/// BLAKE3 context of [`Chain::content_chain`]. Changing it changes every result key.
-const CHAIN_CONTEXT: &str = "rbuild 2026-11-23 content chain v1";
 
 /// Name of a snapshot: its directory under `snapshots/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +29,11 @@ impl SnapshotId {
     /// Of a layer that leans on those below it, completed for the chain that ends with it.
     pub fn of_chain(chain_id: &ChainId) -> Self {
         Self(format!("chain-{}", chain_id.0.digest()))
+    }
+
+    /// As a row of the database names it, whatever that is: for messages.
+    pub(crate) fn as_named(name: &str) -> Self {
+        Self(name.to_owned())
     }
 
     /// Reads a name; none when it could not be one of ours, and so might leave `snapshots/`.
@@ -94,87 +95,6 @@ pub struct LayerRecord {
     pub entries: Vec<Entry>,
     /// Directories that the snapshot has but the layer's tar does not name. Not part of its content digest.
     pub implied: Vec<Vec<u8>>,
-}
-
-/// Ordered layers, lowest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chain(pub Vec<Layer>);
-
-impl Chain {
-    /// A chain without layers: `FROM scratch`.
-    pub fn empty() -> Self {
-        Self::default()
-    }
-
-    /// The layers, lowest first.
-    pub fn layers(&self) -> &[Layer] {
-        &self.0
-    }
-
-    /// This chain with one more layer on top.
-    #[must_use]
-    pub fn with(&self, layer: Layer) -> Self {
-        let mut layers = Vec::with_capacity(self.0.len() + 1);
-        layers.extend_from_slice(&self.0);
-        layers.push(layer);
-        Self(layers)
-    }
-
-    /// The diff_ids, lowest first.
-    pub fn diff_ids(&self) -> Vec<DiffId> {
-        self.0.iter().map(|layer| layer.diff_id.clone()).collect()
-    }
-
-    /// The chain_id of the image spec; none for an empty chain, which has none.
-    pub fn chain_id(&self) -> Option<ChainId> {
-        let fold = |parent: Option<ChainId>, layer: &Layer| {
-            Some(ChainId::extend(parent.as_ref(), &layer.diff_id))
-        };
-        self.0.iter().fold(None, fold)
-    }
-
-    /// The same fold over content digests: what result keys take for a parent. An empty chain has a fixed value.
-    pub fn content_chain(&self) -> ContentDigest {
-        let start = *blake3::Hasher::new_derive_key(CHAIN_CONTEXT)
-            .finalize()
-            .as_bytes();
-        let folded = self.0.iter().fold(start, |parent, layer| {
-            let mut hasher = blake3::Hasher::new_derive_key(CHAIN_CONTEXT);
-            hasher.update(&parent).update(layer.content.as_bytes());
-            *hasher.finalize().as_bytes()
-        });
-        ContentDigest(folded)
-    }
-
-    /// The snapshot directories, lowest first, each once: overlayfs refuses a directory that stands in it twice.
-    ///
-    /// Of equal layers the highest stays, which changes nothing: it hides or replaces whatever the lower one does.
-    pub fn snapshot_paths(&self, store: &Store) -> Vec<PathBuf> {
-        let mut seen = HashSet::new();
-        let mut paths: Vec<PathBuf> = (self.0.iter().rev())
-            .filter(|layer| seen.insert(&layer.snapshot))
-            .map(|layer| store.snapshot_path(&layer.snapshot))
-            .collect();
-        paths.reverse();
-        paths
-    }
-
-    /// As it stands in the database: a line a layer, `SNAPSHOT SECONDS NANOSECONDS`.
-    ///
-    /// The time is the chain's own: equal layers share a snapshot, but were made at different times.
-    pub(crate) fn to_row(&self) -> String {
-        use std::fmt::Write as _;
-        let mut row = String::with_capacity(self.0.len() * 90);
-        for layer in &self.0 {
-            // Writing to a string can't fail.
-            let _ = writeln!(
-                row,
-                "{} {} {}",
-                layer.snapshot, layer.created, layer.created_nanos
-            );
-        }
-        row
-    }
 }
 
 /// Why a layer could not be read or committed.
@@ -303,42 +223,7 @@ impl Store {
         }
         Ok(())
     }
-
-    /// The layers of a chain's row, when all of them are present. What is in `present` was looked for already.
-    pub(crate) fn present_chain(
-        &self,
-        tables: &Tables<'_>,
-        row: &str,
-        present: &mut Present,
-    ) -> Result<Result<Chain, SnapshotId>, DbError> {
-        let mut chain = Chain(Vec::with_capacity(row.len() / 65));
-        for line in row.lines() {
-            let mut words = line.split(' ');
-            let name = words.next().unwrap_or_default();
-            let created = words.next().and_then(|word| word.parse().ok());
-            let created_nanos = words.next().and_then(|word| word.parse().ok());
-            match (tables.layer(name)?, created, created_nanos) {
-                (Some(layer), Some(created), Some(created_nanos))
-                    if present.0.contains(name)
-                        || is_directory(&self.snapshot_path(&layer.snapshot)) =>
-                {
-                    present.0.insert(name.to_owned());
-                    chain.0.push(Layer {
-                        created,
-                        created_nanos,
-                        ..layer
-                    });
-                }
-                _ => return Ok(Err(SnapshotId(name.to_owned()))),
-            }
-        }
-        Ok(Ok(chain))
-    }
 }
-
-/// Snapshots whose directories were found in one read of the database: chains have most of their layers in common.
-#[derive(Debug, Default)]
-pub(crate) struct Present(HashSet<String>);
 
 /// True for a directory, not for a symlink to one.
 pub(crate) fn is_directory(path: &Path) -> bool {

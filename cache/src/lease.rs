@@ -25,12 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use oci_spec::image::Digest;
 
 use crate::blob::{BlobError, BlobWriter};
+use crate::chain::Chain;
 use crate::db::{DbError, Unsynced};
 use crate::digest::to_hex;
 use crate::entry::{encode_table, layer_content_digest};
 use crate::failpoint::reach;
 use crate::history::LayerLoss;
-use crate::layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId, is_directory};
+use crate::layer::{Layer, LayerError, LayerRecord, SnapshotId, is_directory};
 use crate::lock::{LockError, LockFile, StandingLock};
 use crate::remove::RemoveTree;
 use crate::store::{Store, StoreInner, now};
@@ -284,7 +285,7 @@ impl Lease {
     /// `Ok` means that all of them are there now and stay. [`LeaseError::Missing`] after a hit means that another
     /// process removed one in between: treat it as a miss.
     pub fn hold(&self, chain: &Chain) -> Result<(), LeaseError> {
-        self.hold_all(&chain.0.iter().map(|layer| &layer.snapshot).collect())
+        self.hold_all(&Chain::snapshots_of([chain]))
     }
 
     fn hold_all(&self, snapshots: &BTreeSet<&SnapshotId>) -> Result<(), LeaseError> {

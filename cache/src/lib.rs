@@ -9,6 +9,7 @@ mod backend;
 mod beneath;
 mod blob;
 mod cache_mount;
+mod chain;
 mod db;
 mod digest;
 mod entry;
@@ -40,6 +41,7 @@ pub use blob::{BlobError, BlobInfo, BlobWriter, VerifiedReader, VerifyError};
 pub use cache_mount::{
     CacheMountError, CacheMountGuard, CacheMountId, CacheMountUse, MountRemoveError, Sharing,
 };
+pub use chain::Chain;
 pub use db::{DbError, NotADatabase, Unparsable, is_damaged_store, is_full_disk};
 pub use digest::{ChainId, ContentDigest, DiffId};
 pub use entry::{Entry, EntryKind, layer_content_digest};
@@ -56,7 +58,7 @@ pub use history::{
 pub use image::{ImageError, ImageRecord, RemovedImage, Resolution};
 pub use kept::{Kept, KeptError, KeptId, KeptLimits, NewKept};
 pub use key::{KeyEncoder, StepKey};
-pub use layer::{Chain, Layer, LayerError, LayerRecord, SnapshotId};
+pub use layer::{Layer, LayerError, LayerRecord, SnapshotId};
 pub use lease::{Lease, LeaseError};
 pub use lock::LockError;
 pub use open::FORMAT_VERSION;

@@ -9,10 +9,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{Chain, Present};
 use crate::db::{DbError, RecordRow, Tables, Unparsable};
 use crate::failpoint::reach;
 use crate::key::StepKey;
-use crate::layer::{Chain, Present, SnapshotId};
+use crate::layer::SnapshotId;
 use crate::lock::{LockError, LockFile};
 use crate::store::Store;
 

@@ -152,9 +152,14 @@ fn a_record_is_believed_as_far_as_its_layers_are_right() {
         created: 77,
         created_nanos: 78,
     };
-    let fetched = step('a').fetched(&Chain(vec![layer('a', 1)])).unwrap();
+    let fetched = step('a')
+        .fetched(&Chain::from_iter(vec![layer('a', 1)]))
+        .unwrap();
     assert_eq!(
-        (fetched.chain.0[0].created, fetched.chain.0[0].created_nanos),
+        (
+            fetched.chain.layers()[0].created,
+            fetched.chain.layers()[0].created_nanos
+        ),
         (3, 4)
     );
     for (name, chain) in [
@@ -163,7 +168,7 @@ fn a_record_is_believed_as_far_as_its_layers_are_right() {
         ("too few", vec![]),
         ("too many", vec![layer('a', 1), layer('a', 1)]),
     ] {
-        assert_eq!(step('a').fetched(&Chain(chain)), None, "{name}");
+        assert_eq!(step('a').fetched(&Chain::from_iter(chain)), None, "{name}");
     }
     let mut odd = step('a');
     odd.layers[0].content = "no digest".into();

@@ -72,7 +72,7 @@ fn format_1_store() -> (Fixture, Chain, ImageRecord) {
         commit_layer(&store, 'a', &[file("etc/f", b"x")]),
         commit_layer(&store, 'b', &[file("g", b"yy")]),
     ];
-    let chain = Chain(layers.to_vec());
+    let chain = layers.iter().cloned().collect::<Chain>();
     let image = ImageRecord {
         config_digest: commit_blob(&store, b"config").digest,
         manifest_digest: None,

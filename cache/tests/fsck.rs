@@ -125,7 +125,7 @@ impl Sample {
         store.record_original(&base.diff_id, &original).unwrap();
         let first = commit(&store, &[("one", "1")], false);
         let second = commit(&store, &[("two/deep", "22")], false);
-        let mut chain = Chain(vec![base.clone(), first.clone()]);
+        let mut chain = Chain::from_iter(vec![base.clone(), first.clone()]);
         store
             .record(&[key(1)], &record("RUN one", chain.clone()))
             .unwrap();
@@ -197,7 +197,12 @@ impl Sample {
             if let Some(found) = store.lookup(&key).unwrap() {
                 let chain = [&self.base, &self.first, &self.second];
                 let ids: Vec<_> = chain[..length].iter().map(|layer| &layer.diff_id).collect();
-                let found: Vec<_> = found.chain.0.iter().map(|layer| &layer.diff_id).collect();
+                let found: Vec<_> = found
+                    .chain
+                    .layers()
+                    .into_iter()
+                    .map(|layer| &layer.diff_id)
+                    .collect();
                 assert_eq!(found, ids);
             }
         }
@@ -215,7 +220,7 @@ impl Sample {
         }
         for (name, image) in store.images().unwrap() {
             assert_eq!(image.config_digest, self.config, "{name:?}");
-            assert_eq!(image.chain.0.len(), 3);
+            assert_eq!(image.chain.len(), 3);
             store.read_blob(&self.config, 10_000).unwrap();
         }
         if store.has_blob(&self.packed) {
@@ -592,7 +597,12 @@ fn an_image_comes_back_by_its_name_and_its_config() {
     let store = sample.fixture.open();
     let image = store.image(NAME).unwrap().unwrap();
     assert_eq!(image.platform, "linux/amd64");
-    let layers: Vec<_> = image.chain.0.iter().map(|layer| &layer.snapshot).collect();
+    let layers: Vec<_> = image
+        .chain
+        .layers()
+        .into_iter()
+        .map(|layer| &layer.snapshot)
+        .collect();
     let expected = [&sample.base, &sample.first, &sample.second].map(|layer| &layer.snapshot);
     assert_eq!(layers, expected);
     assert!(
@@ -645,7 +655,7 @@ fn flipped_and_cut_databases_never_give_a_wrong_answer() {
             for number in 1..=3 {
                 if let Ok(Some(found)) = store.lookup(&key(number)) {
                     let length = if number == 1 { 2 } else { 3 };
-                    assert_eq!(found.chain.0.len(), length, "{told}: key {number}");
+                    assert_eq!(found.chain.len(), length, "{told}: key {number}");
                 }
             }
         }
@@ -704,7 +714,7 @@ fn a_check_meanwhile_takes_nothing_for_damage() {
                     let content = format!("{thread} {number}");
                     let layer = commit(&store, &[("f", &content)], false);
                     commit_blob(&store, content.as_bytes());
-                    let chain = Chain(vec![layer.clone()]);
+                    let chain = Chain::from_iter(vec![layer.clone()]);
                     store.record(&[key(9)], &record("RUN", chain)).unwrap();
                     if number % 3 == 0 {
                         let lease = store.lease().unwrap();

@@ -85,7 +85,7 @@ fn commit_everything(root: &Path, mark: char) -> Result<(), Box<dyn Error>> {
         implied: Vec::new(),
     };
     let id = SnapshotId::of_layer(&record_of_layer.diff_id);
-    let chain = Chain(vec![lease.commit_snapshot(
+    let chain = Chain::from_iter(vec![lease.commit_snapshot(
         &directory,
         &record_of_layer,
         &id,
@@ -212,7 +212,7 @@ fn full_disk_names_the_path_and_leaves_the_store_usable() {
         return;
     };
     let store = Store::open(&disk.root()).unwrap();
-    let chain = Chain(vec![commit_layer(&store, 'a', &[file("f", b"x")])]);
+    let chain = Chain::from_iter(vec![commit_layer(&store, 'a', &[file("f", b"x")])]);
     store
         .record(&[key(1)], &record("RUN", chain.clone()))
         .unwrap();

@@ -64,7 +64,10 @@ fn furnished() -> (Fixture, Layer) {
     let store = fixture.open();
     let layer = commit_layer(&store, 'a', &[file("base", b"base")]);
     store
-        .record(&[key(1)], &record("RUN base", Chain(vec![layer.clone()])))
+        .record(
+            &[key(1)],
+            &record("RUN base", Chain::from_iter(vec![layer.clone()])),
+        )
         .unwrap();
     keep(&store, "b", &[&layer]);
     store.sync().unwrap();

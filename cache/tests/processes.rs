@@ -120,7 +120,7 @@ fn commit_many(store: &Store) {
         let step = key(u8::try_from(number).unwrap());
         let _lock = store.step_lock(&step).unwrap();
         if let Some(found) = store.lookup(&step).unwrap() {
-            assert_eq!(found.chain.0.len(), number + 1);
+            assert_eq!(found.chain.len(), number + 1);
             chain = found.chain;
             continue;
         }
@@ -162,7 +162,7 @@ fn processes_share_a_store_and_run_each_step_once() {
     }
     assert_eq!(ran, 16, "each of 16 steps once");
     let store = fixture.open();
-    assert_eq!(store.lookup(&key(15)).unwrap().unwrap().chain.0.len(), 16);
+    assert_eq!(store.lookup(&key(15)).unwrap().unwrap().chain.len(), 16);
     for layer in store.lookup(&key(15)).unwrap().unwrap().chain.layers() {
         store.check_snapshot(&layer.snapshot).unwrap();
     }
@@ -236,7 +236,7 @@ fn store_is_whole_wherever_a_committing_process_is_killed() {
         );
         commit_many(&store);
         assert_eq!(
-            store.lookup(&key(15)).unwrap().unwrap().chain.0.len(),
+            store.lookup(&key(15)).unwrap().unwrap().chain.len(),
             16,
             "and the next build ends"
         );
@@ -384,7 +384,7 @@ fn unsynced_data_of_another_boot_is_dropped_with_its_files() {
         Store::open_in_boot(&fixture.root(), Arc::new(RemoveTreeHere), boot.to_owned()).unwrap()
     };
     let store = open("monday");
-    let kept = Chain(vec![commit_layer(&store, 'a', &[file("f", b"1")])]);
+    let kept = Chain::from_iter(vec![commit_layer(&store, 'a', &[file("f", b"1")])]);
     let kept_blob = commit_blob(&store, b"kept").digest;
     store
         .record(&[key(1)], &record("kept", kept.clone()))
@@ -406,7 +406,7 @@ fn unsynced_data_of_another_boot_is_dropped_with_its_files() {
     let store = open("tuesday");
     assert_eq!(store.lookup(&key(1)).unwrap().unwrap().chain, kept);
     assert_eq!(store.lookup(&key(2)).unwrap(), None);
-    assert!(!store.snapshot_path(&lost.0[1].snapshot).exists());
+    assert!(!store.snapshot_path(&lost.layers()[1].snapshot).exists());
     assert!(store.has_blob(&kept_blob) && !store.has_blob(&lost_blob));
     assert!(!store.blob_path(&lost_blob).exists());
     assert_eq!(
@@ -425,12 +425,12 @@ fn row_that_another_connection_removed_is_not_remembered() {
         Store::open_in_boot(&fixture.root(), Arc::new(RemoveTreeHere), boot.to_owned()).unwrap()
     };
     let reader = open("monday");
-    let chain = Chain(vec![commit_layer(&reader, 'a', &[])]);
+    let chain = Chain::from_iter(vec![commit_layer(&reader, 'a', &[])]);
     reader
         .record(&[key(1)], &record("RUN", chain.clone()))
         .unwrap();
     assert!(reader.lookup(&key(1)).unwrap().is_some());
-    let path = reader.snapshot_path(&chain.0[0].snapshot);
+    let path = reader.snapshot_path(&chain.layers()[0].snapshot);
     drop(open("tuesday"));
     assert!(!path.exists());
     std::fs::create_dir(&path).unwrap();
@@ -451,7 +451,7 @@ fn tag_never_points_at_what_was_not_synced() {
     let image = rbuild_cache::ImageRecord {
         config_digest: commit_blob(&store, b"{}").digest,
         manifest_digest: None,
-        chain: Chain(vec![commit_layer(&store, 'a', &[])]),
+        chain: Chain::from_iter(vec![commit_layer(&store, 'a', &[])]),
         created: 0,
         size: 0,
         platform: "linux/amd64".to_owned(),

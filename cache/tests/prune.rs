@@ -48,7 +48,7 @@ fn furnished() -> (Fixture, ImageRecord) {
     let a = commit_layer(&store, 'a', &[file("base", b"base")]);
     let b = commit_layer(&store, 'b', &[file("app", b"app")]);
     let c = commit_layer(&store, 'c', &[file("test", &[0; 9000])]);
-    let base = Chain(vec![a.clone()]);
+    let base = Chain::from_iter(vec![a.clone()]);
     let tagged = base.with(b);
     store
         .record(&[key(1)], &record("RUN base", base.clone()))
@@ -175,7 +175,7 @@ fn what_another_process_holds_stays() {
         1,
         "the untagged one is in use"
     );
-    assert!(image.chain.layers().len() > 1);
+    assert!(image.chain.len() > 1);
     drop((lease, mount));
     pruning.prune(&everything).unwrap();
     assert_eq!(count(&fixture.root(), "snapshots"), 0);
@@ -223,7 +223,7 @@ fn rows_without_files_go_too() {
     for entry in std::fs::read_dir(root.join("snapshots")).unwrap() {
         let path = entry.unwrap().path();
         let is_needed =
-            (image.chain.layers().iter()).any(|layer| path.ends_with(layer.snapshot.as_str()));
+            (image.chain.layers().into_iter()).any(|layer| path.ends_with(layer.snapshot.as_str()));
         if !is_needed {
             std::fs::remove_dir_all(path).unwrap();
         }
@@ -335,7 +335,7 @@ fn build(store: &Store, builder: u8, round: u8) {
         .unwrap();
     assert_eq!(store.read_blob(&config, 10).unwrap(), [builder, round]);
     let found = store.image(config.as_ref()).unwrap().unwrap();
-    assert_eq!(found.chain.layers().len(), 3);
+    assert_eq!(found.chain.len(), 3);
 }
 
 #[test]

@@ -163,14 +163,14 @@ fn record_is_found_under_both_keys_and_the_newest_wins() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let layer = commit_layer(&store, 'a', &[file("f", b"1")]);
-    let old = record("RUN make", Chain(vec![layer.clone()]));
+    let old = record("RUN make", Chain::from_iter(vec![layer.clone()]));
     store.record(&[key(1), key(2)], &old).unwrap();
     assert_eq!(store.lookup(&key(1)).unwrap(), Some(old.clone()));
     assert_eq!(store.lookup(&key(2)).unwrap(), Some(old.clone()));
     assert_eq!(store.lookup(&key(3)).unwrap(), None);
     let new = record(
         "RUN make",
-        Chain(vec![layer, commit_layer(&store, 'b', &[])]),
+        Chain::from_iter(vec![layer, commit_layer(&store, 'b', &[])]),
     );
     store.record(&[key(1), key(3)], &new).unwrap();
     assert_eq!(store.lookup(&key(1)).unwrap(), Some(new.clone()));
@@ -185,14 +185,14 @@ fn record_is_found_under_both_keys_and_the_newest_wins() {
 fn record_whose_snapshot_is_missing_is_forgotten() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let chain = Chain(vec![
+    let chain = Chain::from_iter(vec![
         commit_layer(&store, 'a', &[]),
         commit_layer(&store, 'b', &[]),
     ]);
     store
         .record(&[key(1), key(2)], &record("COPY", chain.clone()))
         .unwrap();
-    let lower = store.snapshot_path(&chain.0[0].snapshot);
+    let lower = store.snapshot_path(&chain.layers()[0].snapshot);
     std::fs::rename(&lower, lower.with_extension("away")).unwrap();
     assert_eq!(store.lookup(&key(1)).unwrap(), None);
     std::fs::rename(lower.with_extension("away"), &lower).unwrap();
@@ -207,12 +207,12 @@ fn record_whose_snapshot_is_missing_is_forgotten() {
 fn lease_holds_only_what_is_there() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let chain = Chain(vec![commit_layer(&store, 'a', &[])]);
+    let chain = Chain::from_iter(vec![commit_layer(&store, 'a', &[])]);
     let lease = store.lease().unwrap();
     lease.hold(&chain).unwrap();
     let listed = std::fs::read_to_string(lease.dir().unwrap().with_extension("lock")).unwrap();
-    assert_eq!(listed, format!("snapshot {}\n", chain.0[0].snapshot));
-    std::fs::remove_dir_all(store.snapshot_path(&chain.0[0].snapshot)).unwrap();
+    assert_eq!(listed, format!("snapshot {}\n", chain.layers()[0].snapshot));
+    std::fs::remove_dir_all(store.snapshot_path(&chain.layers()[0].snapshot)).unwrap();
     assert!(lease.hold(&chain).is_err());
     let dir = lease.dir().unwrap().to_owned();
     drop(lease);
@@ -225,7 +225,7 @@ fn many_steps_are_looked_up_as_one_by_one() {
     let store = fixture.open();
     let layers = ['a', 'b', 'c'].map(|name| commit_layer(&store, name, &[]));
     for count in 1..=3_u8 {
-        let chain = Chain(layers[..usize::from(count)].to_vec());
+        let chain: Chain = layers[..usize::from(count)].iter().cloned().collect();
         store.record(&[key(count)], &record("RUN", chain)).unwrap();
     }
     let keys = [key(3), key(9), key(1), key(2)];
@@ -246,7 +246,7 @@ fn many_steps_are_looked_up_as_one_by_one() {
     let (found, held) = look_up();
     assert_eq!(found[0], lost);
     assert_eq!(found[1], Lookup::Nothing);
-    assert!(matches!(&found[2], Lookup::Found(record) if record.chain.0 == layers[..1]));
+    assert!(matches!(&found[2], Lookup::Found(record) if record.chain.layers() == [&layers[0]]));
     assert_eq!(found[3], lost);
     assert_eq!(held, 1);
     let (found, _) = look_up();
@@ -258,7 +258,7 @@ fn hits_write_nothing() {
     let fixture = Fixture::new();
     {
         let store = fixture.open();
-        let chain = Chain(vec![commit_layer(&store, 'a', &[])]);
+        let chain = Chain::from_iter(vec![commit_layer(&store, 'a', &[])]);
         store
             .record(&[key(1)], &record("RUN", chain.clone()))
             .unwrap();
@@ -307,7 +307,7 @@ fn removed_directories_are_made_again_and_what_was_in_them_is_a_miss() {
     let digest = commit_blob(&store, b"x").digest;
     let layer = commit_layer(&store, 'a', &[file("f", b"x")]);
     store
-        .record(&[key(1)], &record("RUN", Chain(vec![layer])))
+        .record(&[key(1)], &record("RUN", Chain::from_iter(vec![layer])))
         .unwrap();
     drop(store);
     for name in [
@@ -352,7 +352,7 @@ fn image(_fixture: &Fixture, store: &Store, chain: Chain) -> ImageRecord {
     ImageRecord {
         config_digest: commit_blob(
             store,
-            format!("config of {} layers", chain.0.len()).as_bytes(),
+            format!("config of {} layers", chain.len()).as_bytes(),
         )
         .digest,
         manifest_digest: None,
@@ -371,7 +371,7 @@ fn images_are_found_by_tag_and_id() {
     let first = image(
         &fixture,
         &store,
-        Chain(vec![commit_layer(&store, 'a', &[])]),
+        Chain::from_iter(vec![commit_layer(&store, 'a', &[])]),
     );
     let second = image(&fixture, &store, Chain::empty());
     store.put_image(&["one:latest", "one:2"], &first).unwrap();
@@ -423,9 +423,9 @@ fn images_are_found_by_tag_and_id() {
 fn image_with_a_missing_layer_is_not_put() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let chain = Chain(vec![commit_layer(&store, 'a', &[])]);
+    let chain = Chain::from_iter(vec![commit_layer(&store, 'a', &[])]);
     let image = image(&fixture, &store, chain.clone());
-    std::fs::remove_dir_all(store.snapshot_path(&chain.0[0].snapshot)).unwrap();
+    std::fs::remove_dir_all(store.snapshot_path(&chain.layers()[0].snapshot)).unwrap();
     assert!(matches!(
         store.put_image(&["x"], &image),
         Err(ImageError::Incomplete { .. })

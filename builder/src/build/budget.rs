@@ -23,10 +23,9 @@ pub(super) fn check(budget: &ImageBudget, images: &[BuiltImage]) -> Result<(), B
 }
 
 fn exceeded(budget: &ImageBudget, image: &BuiltImage) -> Vec<String> {
-    let sizes = |layers: &[rbuild_cache::Layer]| layers.iter().map(|layer| layer.tar_size).sum();
-    let size: u64 = sizes(&image.chain.0);
-    let added: u64 = sizes(&image.chain.0[image.base_layers..]);
-    let layers = image.chain.0.len() as u64;
+    let size = image.chain.tar_size();
+    let added = image.added_size();
+    let layers = image.chain.len() as u64;
     // Rounded apart, so that what is over a limit never looks equal to it.
     let bytes = |name: &str, is: u64, limit: Option<u64>| {
         let limit = limit.filter(|&limit| is > limit)?;
@@ -46,7 +45,7 @@ fn exceeded(budget: &ImageBudget, image: &BuiltImage) -> Vec<String> {
 
 fn heaviest(image: &BuiltImage) -> String {
     let made_by = layers::instructions(&image.config);
-    let own = image.chain.0.iter().zip(made_by).skip(image.base_layers);
+    let own = image.chain.into_iter().zip(made_by).skip(image.base_layers);
     let mut own: Vec<_> = own
         .map(|(layer, made_by)| (layer.tar_size, made_by))
         .collect();

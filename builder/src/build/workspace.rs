@@ -200,7 +200,7 @@ impl Workspace {
     ///
     /// Types and sizes only: flipped bits in a file are found when a layer is packed.
     pub(crate) fn check_chain(&self, chain: &Chain) -> Result<(), StepError> {
-        for layer in &chain.0 {
+        for layer in chain {
             let is_new = self.lock_checked().insert(layer.snapshot.clone());
             if !is_new {
                 continue;

@@ -238,13 +238,13 @@ impl Exporter {
             return Ok(None);
         };
         if found.config().digest() != &image.config_digest
-            || found.layers().len() != image.chain.0.len()
+            || found.layers().len() != image.chain.len()
         {
             return Ok(None);
         }
         let mut contents = Contents::default();
         let mut layers = Vec::new();
-        for (wanted, layer) in found.layers().iter().zip(&image.chain.0) {
+        for (wanted, layer) in found.layers().iter().zip(&image.chain) {
             let mut locations = Vec::new();
             let (own, digest) = (lease.clone(), wanted.digest().clone());
             let is_here = blocking::run(move || own.hold_blob(&digest))

@@ -107,35 +107,45 @@ impl Exporter {
         lease: &Lease,
         task: &Task,
     ) -> Result<Vec<ShippedLayer>, ExportError> {
-        let layers = image
-            .chain
-            .0
-            .iter()
-            .enumerate()
-            .map(|(position, layer)| async move {
-                // A base's layers are someone else's: shipped as they came, never rewritten.
-                let is_base = position < image.base_layers;
-                let ships_original = is_base || packing.clamp.is_none();
-                if ships_original && let Some(shipped) = self.original_layer(layer, lease).await? {
-                    let is_as_wanted = shipped.descriptor.media_type == packing.media_type();
-                    return if is_as_wanted || !packing.forces_compression {
-                        Ok(shipped)
-                    } else {
-                        self.recompressed_layer(position + 1, layer, &shipped, packing, lease, task)
+        let layers =
+            image
+                .chain
+                .layers()
+                .into_iter()
+                .enumerate()
+                .map(|(position, layer)| async move {
+                    // A base's layers are someone else's: shipped as they came, never rewritten.
+                    let is_base = position < image.base_layers;
+                    let ships_original = is_base || packing.clamp.is_none();
+                    if ships_original
+                        && let Some(shipped) = self.original_layer(layer, lease).await?
+                    {
+                        let is_as_wanted = shipped.descriptor.media_type == packing.media_type();
+                        return if is_as_wanted || !packing.forces_compression {
+                            Ok(shipped)
+                        } else {
+                            self.recompressed_layer(
+                                position + 1,
+                                layer,
+                                &shipped,
+                                packing,
+                                lease,
+                                task,
+                            )
                             .await
-                    };
-                }
-                let packing = if is_base {
-                    Packing {
-                        clamp: None,
-                        ..packing
+                        };
                     }
-                } else {
-                    packing
-                };
-                self.packed_layer(position + 1, layer, packing, lease, task)
-                    .await
-            });
+                    let packing = if is_base {
+                        Packing {
+                            clamp: None,
+                            ..packing
+                        }
+                    } else {
+                        packing
+                    };
+                    self.packed_layer(position + 1, layer, packing, lease, task)
+                        .await
+                });
         stream::iter(layers)
             .buffered(PACKED_AT_ONCE)
             .try_collect()
@@ -151,8 +161,8 @@ impl Exporter {
     ) -> Result<Vec<CachedLayer>, ExportError> {
         let packing = Packing::of(output, None);
         let task = Tasks::silent();
-        let mut shipped = Vec::with_capacity(chain.0.len());
-        for (position, layer) in chain.0.iter().enumerate() {
+        let mut shipped = Vec::with_capacity(chain.len());
+        for (position, layer) in chain.into_iter().enumerate() {
             let original = self.sources.original(&layer.diff_id, lease).await?;
             let (origins, descriptor) = if let Some(original) = original {
                 let media_type = oci_layer_type(&original.media_type);

@@ -114,9 +114,9 @@ impl Exporter {
             lease.clone(),
             image.chain.snapshot_paths(&self.sources.store),
         );
-        let layers = image.chain.0.clone();
+        let chain = image.chain.clone();
         let scratch = blocking::run(move || {
-            for (position, layer) in layers.iter().enumerate() {
+            for (position, layer) in chain.into_iter().enumerate() {
                 match own.verify_snapshot(&layer.snapshot) {
                     Err(LayerError::Db(error)) => return Err(error.into()),
                     verified => verified.map_err(|error| ExportError::Damaged {

@@ -467,7 +467,7 @@ fn note(step: &StepDescription) -> StepNote {
 }
 
 fn note_layer(note: &mut StepNote, record: &StepRecord) {
-    if let Some(layer) = record.chain.0.last() {
+    if let Some(layer) = record.chain.top() {
         note.layer = Some(layer.diff_id.to_string());
         note.layer_size = Some(layer.tar_size);
     }

@@ -71,8 +71,8 @@ impl ImageSources {
             .as_deref()
             .and_then(Timestamp::parse)
             .unwrap_or(Timestamp::EPOCH);
-        if let Some(layers) = present.iter().cloned().collect::<Option<Vec<Layer>>>() {
-            return Ok(Chain(layers));
+        if let Some(chain) = present.iter().cloned().collect::<Option<Chain>>() {
+            return Ok(chain);
         }
         let task = Arc::new(self.tasks.start(format!("{} {}", origin.verb(), base.name)));
         let made = async {
@@ -84,7 +84,7 @@ impl ImageSources {
         };
         let made = made.await;
         if let Some(task) = Arc::into_inner(task) {
-            task.finish(&made, |chain| match chain.0.len() {
+            task.finish(&made, |chain| match chain.len() {
                 1 => "1 layer".to_owned(),
                 count => format!("{count} layers"),
             });

@@ -141,7 +141,7 @@ async fn publish_one(
         Arc::clone(backend),
     );
     let is_wanted = blocking::run(move || {
-        for layer in &chain.0 {
+        for layer in &chain {
             if store.layer(&layer.snapshot)?.is_none() {
                 return Ok(false);
             }
@@ -152,7 +152,10 @@ async fn publish_one(
             let same = is_whole
                 && there.is_some_and(|step| {
                     let diff_ids = step.layers.iter().map(|layer| &layer.diff_id);
-                    diff_ids.eq(chain.0.iter().map(|layer| layer.diff_id.as_digest()))
+                    diff_ids.eq(chain
+                        .layers()
+                        .into_iter()
+                        .map(|layer| layer.diff_id.as_digest()))
                         && has_all(other.as_ref(), &step.layers)
                 });
             if !same {

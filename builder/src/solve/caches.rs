@@ -94,8 +94,8 @@ impl Solver {
             && let Some(alone) = self.fetch_record(independent).await
         {
             self.keep(&[independent], &alone)?;
-            let layers = parent.0.iter().chain(&alone.chain.0).cloned().collect();
-            let chain = Chain(layers);
+            let mut chain = parent.clone();
+            chain.extend(alone.chain.layers().into_iter().cloned());
             record = Some(StepRecord { chain, ..alone });
         }
         let Some(record) = record else {
@@ -144,7 +144,7 @@ impl Solver {
         }
         let is_in_image = self.in_image().contains(&index);
         caches.note(keys, record, is_in_image);
-        if let (Some(key), Some(layer)) = (key_in(record, LINK_KEY), record.chain.0.last()) {
+        if let (Some(key), Some(layer)) = (key_in(record, LINK_KEY), record.chain.top()) {
             let alone = StepRecord {
                 chain: Chain::empty().with(layer.clone()),
                 ..record.clone()

@@ -336,7 +336,7 @@ pub(super) fn resolve(
         };
         let Some(request) = request else { continue };
         let chain = &results[other].chain;
-        let tree: Arc<dyn SourceTree> = if chain.0.is_empty() {
+        let tree: Arc<dyn SourceTree> = if chain.is_empty() {
             let title = stage_title(graph, *other);
             Arc::new(LayeredTree::load(&workspace.store, chain, title)?)
         } else {

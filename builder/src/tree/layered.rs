@@ -58,7 +58,7 @@ impl LayeredTree {
     /// Merges the layers of `chain`, lowest first.
     pub(crate) fn load(store: &Store, chain: &Chain, title: String) -> Result<Self, TreeError> {
         let mut root = Node::directory();
-        for layer in &chain.0 {
+        for layer in chain {
             let entries = store
                 .entries(&layer.snapshot)
                 .map_err(|error| TreeError::Table(Box::new(error)))?;

@@ -63,7 +63,7 @@ async fn image_of(place: &Place, base: &ResolvedBase) -> BuiltImage {
         .map(PlannedHistory::Inherited)
         .collect();
     let built = assemble(base.config.clone(), &history, chain, None);
-    assert_eq!(built.base_layers, built.chain.0.len());
+    assert_eq!(built.base_layers, built.chain.len());
     built
 }
 
@@ -424,7 +424,6 @@ async fn broken_layouts_are_named_and_leave_the_store_alone() {
             .chain(&base, &place.lease)
             .await
             .expect("a chain")
-            .0
             .len(),
         3
     );

@@ -167,7 +167,7 @@ async fn a_registry_with_platforms_and_docker_manifests_serves_layers_that_are_c
         .chain(&base, &place.lease)
         .await
         .expect("right bytes");
-    assert_eq!(chain.0.len(), 1);
+    assert_eq!(chain.len(), 1);
     let requests = double.seen().len();
     let base = resolve(&place, &reference, PullPolicy::Missing)
         .await

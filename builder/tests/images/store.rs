@@ -108,7 +108,7 @@ async fn a_failed_export_leaves_no_archive() {
     let Some(place) = Place::new() else { return };
     let built = pulled_image(&place).await;
     // A bit flips in the last blob of the store.
-    let layer = &built.chain.0[2];
+    let layer = built.chain.layers()[2];
     let original = place
         .sources
         .store

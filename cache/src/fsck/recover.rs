@@ -15,11 +15,12 @@ use super::check::{Check, for_each};
 use super::compare::differences;
 use super::leftover::names_in;
 use super::{ExamineError, FsckError};
+use crate::chain::Chain;
 use crate::db::{Db, RawLayer};
 use crate::digest::{ChainId, DiffId};
 use crate::entry::{EntryTable, decode_table, encode_table, layer_content_digest};
 use crate::image::ImageRow;
-use crate::layer::{Chain, Layer, SnapshotId};
+use crate::layer::{Layer, SnapshotId};
 use crate::store::now;
 use crate::usage::estimate_disk;
 
@@ -218,7 +219,7 @@ impl Check<'_> {
             manifest: None,
             chain: chain.to_row(),
             created: now(),
-            size: chain.0.iter().map(|layer| layer.tar_size).sum(),
+            size: chain.tar_size(),
             platform: platform.join("/"),
             base: None,
         }))

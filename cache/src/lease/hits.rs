@@ -1,10 +1,8 @@
 //! Looking up steps so that what is found stays.
 
-use std::collections::BTreeSet;
-
 use super::{Lease, LeaseError};
+use crate::chain::Chain;
 use crate::key::StepKey;
-use crate::layer::SnapshotId;
 use crate::record::{Lookup, StepRecord};
 
 impl Lease {
@@ -20,10 +18,7 @@ impl Lease {
             Lookup::Found(record) => Some(&record.chain),
             Lookup::Lost(_) | Lookup::Nothing => None,
         });
-        let all: BTreeSet<&SnapshotId> = chains
-            .flat_map(|chain| chain.0.iter().map(|layer| &layer.snapshot))
-            .collect();
-        match self.hold_all(&all) {
+        match self.hold_all(&Chain::snapshots_of(chains)) {
             Ok(()) => Ok(found),
             // Somebody has just removed one: which records that spoils is seen one by one.
             Err(LeaseError::Missing { .. }) => {

@@ -62,7 +62,7 @@ impl BuiltImage {
 
     /// Bytes of the uncompressed tars of the layers above the base's.
     pub(crate) fn added_size(&self) -> u64 {
-        let own = self.chain.into_iter().skip(self.base_layers);
+        let own = self.chain.iter().skip(self.base_layers);
         own.map(|layer| layer.tar_size).sum()
     }
 
@@ -117,8 +117,7 @@ pub fn assemble(
         (Some(last), Some(epoch)) => Some(last.min(Timestamp::new(epoch, 0))),
     };
     let diff_ids = chain
-        .layers()
-        .into_iter()
+        .iter()
         .map(|layer| layer.diff_id.to_string())
         .collect();
     let config = config
@@ -170,7 +169,7 @@ fn entry_times(
     base_layers: usize,
     source_date_epoch: Option<i64>,
 ) -> Vec<Option<Timestamp>> {
-    let mut layers = chain.layers().into_iter().skip(base_layers);
+    let mut layers = chain.iter().skip(base_layers);
     let mut times: Vec<Option<Timestamp>> = entries
         .iter()
         .map(|planned| match planned {

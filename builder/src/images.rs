@@ -275,8 +275,7 @@ impl Images {
         }
         let diff_ids: Vec<String> = record
             .chain
-            .layers()
-            .into_iter()
+            .iter()
             .map(|layer| layer.diff_id.to_string())
             .collect();
         Ok(json!({
@@ -312,7 +311,7 @@ impl Images {
     pub fn history(&self, name: &str) -> Result<Vec<HistoryLine>, ImagesError> {
         let (record, config) = self.find(name)?;
         let origins = Origins::read(&self.store);
-        let mut layers = record.chain.into_iter();
+        let mut layers = record.chain.iter();
         let mut lines: Vec<HistoryLine> = config
             .history
             .into_iter()

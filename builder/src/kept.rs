@@ -228,12 +228,7 @@ pub(crate) fn keep(
     let lease = (workspace.lease.dir().map_err(KeptError::from)?).to_owned();
     let parts = description.put_away(&lease, workspace.store.root());
     let mut snapshots = description.snapshots();
-    snapshots.extend(
-        chain
-            .layers()
-            .into_iter()
-            .map(|layer| layer.snapshot.clone()),
-    );
+    snapshots.extend(chain.iter().map(|layer| layer.snapshot.clone()));
     workspace.lease.keep(&NewKept {
         id: id(recorder.id(), step),
         title: &recorder.spelt(step),

@@ -198,7 +198,7 @@ pub fn layers_of(images: &Images, store: &Store, name: &str) -> Result<ImageLaye
     let made_by = instructions(&config);
     let mut view = View::default();
     let mut layers = Vec::new();
-    for (index, layer) in record.chain.layers().into_iter().enumerate() {
+    for (index, layer) in record.chain.iter().enumerate() {
         let diff_id = layer.diff_id.as_digest().clone();
         let entries = store
             .entries(&layer.snapshot)
@@ -243,7 +243,7 @@ pub(crate) fn largest(
     chain: &Chain,
     first: usize,
 ) -> Option<LargestLayer> {
-    let layers = chain.layers().into_iter().enumerate().skip(first);
+    let layers = chain.iter().enumerate().skip(first);
     let (index, layer) = layers.max_by_key(|(_, layer)| layer.tar_size)?;
     // What can't be read now was read a moment ago; the build is worth more than a line about it.
     let entries = store.entries(&layer.snapshot).ok();

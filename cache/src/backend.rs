@@ -193,11 +193,11 @@ impl CachedStep {
             claimed.diff_id == real.diff_id && claimed.content == real.content
         };
         let is_whole = claimed.chain.len() == chain.len();
-        if !is_whole || !claimed.chain.layers().into_iter().zip(chain).all(is_right) {
+        if !is_whole || !claimed.chain.iter().zip(chain).all(is_right) {
             return None;
         }
         // A chain has its own times: equal layers share a snapshot, but were made at different times.
-        let timed = claimed.chain.layers().into_iter().zip(chain);
+        let timed = claimed.chain.iter().zip(chain);
         let layers = timed.map(|(claimed, real)| Layer {
             created: claimed.created,
             created_nanos: claimed.created_nanos,

@@ -43,6 +43,11 @@ impl Chain {
         layers
     }
 
+    /// Goes through the layers, lowest first.
+    pub fn iter(&self) -> std::vec::IntoIter<&Layer> {
+        self.layers().into_iter()
+    }
+
     /// How many layers it has.
     pub fn len(&self) -> usize {
         self.top.as_ref().map_or(0, |link| link.height)
@@ -83,30 +88,23 @@ impl Chain {
 
     /// The diff_ids, lowest first.
     pub fn diff_ids(&self) -> Vec<DiffId> {
-        self.layers()
-            .into_iter()
-            .map(|layer| layer.diff_id.clone())
-            .collect()
+        self.iter().map(|layer| layer.diff_id.clone()).collect()
     }
 
     /// The chain_id of the image spec; none for an empty chain, which has none.
     pub fn chain_id(&self) -> Option<ChainId> {
-        self.layers()
-            .into_iter()
-            .fold(None, |parent: Option<ChainId>, layer| {
-                Some(ChainId::extend(parent.as_ref(), &layer.diff_id))
-            })
+        self.iter().fold(None, |parent: Option<ChainId>, layer| {
+            Some(ChainId::extend(parent.as_ref(), &layer.diff_id))
+        })
     }
 
     /// The same fold over content digests: what result keys take for a parent. An empty chain has a fixed value.
     pub fn content_chain(&self) -> ContentDigest {
-        match &self.top {
-            Some(link) => link.content,
-            None => {
-                let empty = blake3::Hasher::new_derive_key(CHAIN_CONTEXT).finalize();
-                ContentDigest(*empty.as_bytes())
-            }
+        if let Some(link) = &self.top {
+            return link.content;
         }
+        let empty = blake3::Hasher::new_derive_key(CHAIN_CONTEXT).finalize();
+        ContentDigest(*empty.as_bytes())
     }
 
     /// The snapshot directories, lowest first, each once: overlayfs refuses a directory that stands in it twice.
@@ -188,7 +186,7 @@ impl<'chain> IntoIterator for &'chain Chain {
 
     /// Lowest first.
     fn into_iter(self) -> Self::IntoIter {
-        self.layers().into_iter()
+        self.iter()
     }
 }
 

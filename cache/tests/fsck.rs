@@ -197,12 +197,7 @@ impl Sample {
             if let Some(found) = store.lookup(&key).unwrap() {
                 let chain = [&self.base, &self.first, &self.second];
                 let ids: Vec<_> = chain[..length].iter().map(|layer| &layer.diff_id).collect();
-                let found: Vec<_> = found
-                    .chain
-                    .layers()
-                    .into_iter()
-                    .map(|layer| &layer.diff_id)
-                    .collect();
+                let found: Vec<_> = found.chain.iter().map(|layer| &layer.diff_id).collect();
                 assert_eq!(found, ids);
             }
         }
@@ -554,7 +549,7 @@ fn a_lost_database_is_told_of_and_made_anew_from_the_disk() {
             Some(&error as &(dyn std::error::Error + 'static)),
             |&error| error.source(),
         );
-        assert!(chain.into_iter().any(is_damaged_store), "{case}: {error:?}");
+        assert!(chain.iter().any(is_damaged_store), "{case}: {error:?}");
         let report = check(&root);
         assert_eq!(only(&report).0, DamageKind::Database, "{case}");
         assert_eq!(report.damages[0].problems.len(), 1, "{case}: {report:#?}");
@@ -597,12 +592,7 @@ fn an_image_comes_back_by_its_name_and_its_config() {
     let store = sample.fixture.open();
     let image = store.image(NAME).unwrap().unwrap();
     assert_eq!(image.platform, "linux/amd64");
-    let layers: Vec<_> = image
-        .chain
-        .layers()
-        .into_iter()
-        .map(|layer| &layer.snapshot)
-        .collect();
+    let layers: Vec<_> = image.chain.iter().map(|layer| &layer.snapshot).collect();
     let expected = [&sample.base, &sample.first, &sample.second].map(|layer| &layer.snapshot);
     assert_eq!(layers, expected);
     assert!(

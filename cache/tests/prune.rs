@@ -222,8 +222,7 @@ fn rows_without_files_go_too() {
     let root = fixture.root();
     for entry in std::fs::read_dir(root.join("snapshots")).unwrap() {
         let path = entry.unwrap().path();
-        let is_needed =
-            (image.chain.layers().into_iter()).any(|layer| path.ends_with(layer.snapshot.as_str()));
+        let is_needed = (image.chain.iter()).any(|layer| path.ends_with(layer.snapshot.as_str()));
         if !is_needed {
             std::fs::remove_dir_all(path).unwrap();
         }

@@ -45,7 +45,7 @@ fn exceeded(budget: &ImageBudget, image: &BuiltImage) -> Vec<String> {
 
 fn heaviest(image: &BuiltImage) -> String {
     let made_by = layers::instructions(&image.config);
-    let own = image.chain.into_iter().zip(made_by).skip(image.base_layers);
+    let own = image.chain.iter().zip(made_by).skip(image.base_layers);
     let mut own: Vec<_> = own
         .map(|(layer, made_by)| (layer.tar_size, made_by))
         .collect();

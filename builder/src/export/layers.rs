@@ -107,45 +107,34 @@ impl Exporter {
         lease: &Lease,
         task: &Task,
     ) -> Result<Vec<ShippedLayer>, ExportError> {
-        let layers =
-            image
-                .chain
-                .layers()
-                .into_iter()
-                .enumerate()
-                .map(|(position, layer)| async move {
-                    // A base's layers are someone else's: shipped as they came, never rewritten.
-                    let is_base = position < image.base_layers;
-                    let ships_original = is_base || packing.clamp.is_none();
-                    if ships_original
-                        && let Some(shipped) = self.original_layer(layer, lease).await?
-                    {
-                        let is_as_wanted = shipped.descriptor.media_type == packing.media_type();
-                        return if is_as_wanted || !packing.forces_compression {
-                            Ok(shipped)
-                        } else {
-                            self.recompressed_layer(
-                                position + 1,
-                                layer,
-                                &shipped,
-                                packing,
-                                lease,
-                                task,
-                            )
-                            .await
-                        };
-                    }
-                    let packing = if is_base {
-                        Packing {
-                            clamp: None,
-                            ..packing
-                        }
+        let layers = image
+            .chain
+            .iter()
+            .enumerate()
+            .map(|(position, layer)| async move {
+                // A base's layers are someone else's: shipped as they came, never rewritten.
+                let is_base = position < image.base_layers;
+                let ships_original = is_base || packing.clamp.is_none();
+                if ships_original && let Some(shipped) = self.original_layer(layer, lease).await? {
+                    let is_as_wanted = shipped.descriptor.media_type == packing.media_type();
+                    return if is_as_wanted || !packing.forces_compression {
+                        Ok(shipped)
                     } else {
-                        packing
+                        self.recompressed_layer(position + 1, layer, &shipped, packing, lease, task)
+                            .await
                     };
-                    self.packed_layer(position + 1, layer, packing, lease, task)
-                        .await
-                });
+                }
+                let packing = if is_base {
+                    Packing {
+                        clamp: None,
+                        ..packing
+                    }
+                } else {
+                    packing
+                };
+                self.packed_layer(position + 1, layer, packing, lease, task)
+                    .await
+            });
         stream::iter(layers)
             .buffered(PACKED_AT_ONCE)
             .try_collect()
@@ -162,7 +151,7 @@ impl Exporter {
         let packing = Packing::of(output, None);
         let task = Tasks::silent();
         let mut shipped = Vec::with_capacity(chain.len());
-        for (position, layer) in chain.into_iter().enumerate() {
+        for (position, layer) in chain.iter().enumerate() {
             let original = self.sources.original(&layer.diff_id, lease).await?;
             let (origins, descriptor) = if let Some(original) = original {
                 let media_type = oci_layer_type(&original.media_type);

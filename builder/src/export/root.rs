@@ -116,7 +116,7 @@ impl Exporter {
         );
         let chain = image.chain.clone();
         let scratch = blocking::run(move || {
-            for (position, layer) in chain.into_iter().enumerate() {
+            for (position, layer) in chain.iter().enumerate() {
                 match own.verify_snapshot(&layer.snapshot) {
                     Err(LayerError::Db(error)) => return Err(error.into()),
                     verified => verified.map_err(|error| ExportError::Damaged {

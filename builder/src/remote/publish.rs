@@ -152,10 +152,7 @@ async fn publish_one(
             let same = is_whole
                 && there.is_some_and(|step| {
                     let diff_ids = step.layers.iter().map(|layer| &layer.diff_id);
-                    diff_ids.eq(chain
-                        .layers()
-                        .into_iter()
-                        .map(|layer| layer.diff_id.as_digest()))
+                    diff_ids.eq(chain.iter().map(|layer| layer.diff_id.as_digest()))
                         && has_all(other.as_ref(), &step.layers)
                 });
             if !same {

@@ -22,7 +22,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) fn open(engine: &Engine, lease: &Lease, asked: &Asked<'_>) -> Result<Open, ShellError> {
     let note = &asked.note;
     let chain = find(engine, lease, asked)?;
-    let layers = chain.layers().into_iter().map(|layer| &layer.snapshot);
+    let layers = chain.iter().map(|layer| &layer.snapshot);
     verify(lease, layers, &note.spelt)?;
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
     let part = |name: &str| {

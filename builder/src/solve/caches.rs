@@ -95,7 +95,7 @@ impl Solver {
         {
             self.keep(&[independent], &alone)?;
             let mut chain = parent.clone();
-            chain.extend(alone.chain.layers().into_iter().cloned());
+            chain.extend(alone.chain.iter().cloned());
             record = Some(StepRecord { chain, ..alone });
         }
         let Some(record) = record else {

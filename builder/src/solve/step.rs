@@ -246,7 +246,7 @@ impl Solver {
             return Ok(None);
         };
         let mut chain = parent.clone();
-        chain.extend(record.chain.into_iter().cloned());
+        chain.extend(record.chain.iter().cloned());
         let record = with_parts(record, chain);
         workspace
             .store

@@ -549,7 +549,7 @@ fn a_lost_database_is_told_of_and_made_anew_from_the_disk() {
             Some(&error as &(dyn std::error::Error + 'static)),
             |&error| error.source(),
         );
-        assert!(chain.iter().any(is_damaged_store), "{case}: {error:?}");
+        assert!(chain.into_iter().any(is_damaged_store), "{case}: {error:?}");
         let report = check(&root);
         assert_eq!(only(&report).0, DamageKind::Database, "{case}");
         assert_eq!(report.damages[0].problems.len(), 1, "{case}: {report:#?}");

@@ -155,7 +155,7 @@ fn a_disk_may_be_full_at_every_step_of_a_commit_and_pruning_frees_it() {
             let chain =
                 std::iter::successors(Some(error.as_ref() as &dyn Error), |&error| error.source());
             assert!(
-                chain.iter().any(is_full_disk),
+                chain.into_iter().any(is_full_disk),
                 "{pages} pages left: {error:?}"
             );
             // What the test wrote itself names nothing.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::copy::{CopyError, Transfer};
 use crate::job::SelectedEntry;
 pub use crate::layer_tar::LayerTarError as ExportTarError;
-use crate::layer_tar::{self, View};
+use crate::layer_tar::{self, Digests, View};
 use crate::metadata::FileKind;
 use crate::root::{FileError, open_root};
 use crate::walk::{self, Filter};
@@ -54,7 +54,7 @@ pub fn to_tar(
     clamp: Option<i64>,
 ) -> Result<(), ExportTarError> {
     let mut out = std::io::BufWriter::with_capacity(256 * 1024, out);
-    layer_tar::write(root, View::Merged, clamp, &mut out)?;
+    layer_tar::write(root, View::Merged, clamp, Digests::LeftOut, &mut out)?;
     out.flush().map_err(|source| ExportTarError::Write {
         path: [].as_slice().into(),
         source,

@@ -68,16 +68,26 @@ pub(crate) enum View {
     Merged,
 }
 
+/// Whether the entries get the digests of their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Digests {
+    Taken,
+    /// Of who wants the tar alone: all are zeros.
+    LeftOut,
+}
+
 /// Writes the tree beneath `directory` as a tar. Returns the entries and the tar's size.
 pub(crate) fn write(
     directory: BorrowedFd<'_>,
     view: View,
     clamp: Option<i64>,
+    digests: Digests,
     out: impl Write,
 ) -> Result<(Vec<LayerEntry>, u64), LayerTarError> {
     let mut layer = Layer {
         view,
         clamp,
+        digests,
         tar: TarWriter::new(out),
         entries: Vec::new(),
         first_names: HashMap::new(),
@@ -95,6 +105,7 @@ pub(crate) fn write(
 struct Layer<W> {
     view: View,
     clamp: Option<i64>,
+    digests: Digests,
     tar: TarWriter<W>,
     entries: Vec<LayerEntry>,
     /// The name under which an inode with several was written.
@@ -204,7 +215,7 @@ impl<W: Write> Layer<W> {
             source,
         };
         self.tar.append(&described, self.clamp).map_err(write)?;
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = (self.digests == Digests::Taken).then(blake3::Hasher::new);
         if size > 0 {
             let file = entry.open()?;
             let now = Metadata::of_fd(&file).map_err(FileError::at("stat", entry.path()))?;
@@ -224,7 +235,9 @@ impl<W: Write> Layer<W> {
                         path: entry.path().into(),
                     });
                 }
-                hasher.update(&self.buffer[..length]);
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&self.buffer[..length]);
+                }
                 self.tar.write_all(&self.buffer[..length]).map_err(write)?;
                 left -= length as u64;
             }
@@ -232,7 +245,7 @@ impl<W: Write> Layer<W> {
         }
         described.kind = LayerEntryKind::File {
             size,
-            digest: *hasher.finalize().as_bytes(),
+            digest: hasher.map_or([0; 32], |hasher| *hasher.finalize().as_bytes()),
         };
         self.entries.push(described);
         Ok(())

@@ -22,6 +22,7 @@
 extern crate self as rbuild_runner;
 
 pub mod archive;
+mod aside;
 #[cfg(test)]
 mod attacks;
 mod cgroup;

@@ -4,10 +4,11 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
+use crate::aside::Aside;
 use crate::job::{Compression, PackJob, PackOutcome};
-use crate::layer_tar::{self, LayerTarError, View};
+use crate::layer_tar::{self, Digests, LayerTarError, View};
 use crate::root::{FileError, open_root};
 use crate::{decompress, gzip, sha256};
 
@@ -70,8 +71,14 @@ fn pack_with(
         // Two tars of one tree: the clamped one goes out, the true one is proof. Reading twice costs a second pass
         // over cached files and only where `rewrite-timestamp` is asked for.
         let mut proof = Hashed::new(io::sink());
-        layer_tar::write(directory.as_fd(), View::Snapshot, None, &mut proof)?;
-        check(job, sha256::text(proof.hasher))?;
+        layer_tar::write(
+            directory.as_fd(),
+            View::Snapshot,
+            None,
+            Digests::LeftOut,
+            &mut proof,
+        )?;
+        check(job, sha256::text(proof.hasher.finish()))?;
     }
     if job.compression == Compression::None {
         return write_plain(job, directory.as_fd(), out);
@@ -79,8 +86,14 @@ fn pack_with(
     let mut packed = Hashed::new(out);
     let tar = |out: &mut dyn Write| -> Result<String, PackError> {
         let mut hashed = Hashed::new(out);
-        layer_tar::write(directory.as_fd(), View::Snapshot, job.clamp, &mut hashed)?;
-        Ok(sha256::text(hashed.hasher))
+        layer_tar::write(
+            directory.as_fd(),
+            View::Snapshot,
+            job.clamp,
+            Digests::LeftOut,
+            &mut hashed,
+        )?;
+        Ok(sha256::text(hashed.hasher.finish()))
     };
     let diff_id = compress(job.compression, threads, &mut packed, tar)?;
     packed.flush()?;
@@ -88,7 +101,7 @@ fn pack_with(
         check(job, diff_id.clone())?;
     }
     Ok(PackOutcome {
-        digest: sha256::text(packed.hasher),
+        digest: sha256::text(packed.hasher.finish()),
         size: packed.size,
         diff_id,
     })
@@ -101,10 +114,16 @@ fn write_plain(
     out: impl Write,
 ) -> Result<PackOutcome, PackError> {
     let mut packed = Hashed::new(out);
-    layer_tar::write(directory, View::Snapshot, job.clamp, &mut packed)?;
+    layer_tar::write(
+        directory,
+        View::Snapshot,
+        job.clamp,
+        Digests::LeftOut,
+        &mut packed,
+    )?;
     packed.flush()?;
     let size = packed.size;
-    let digest = sha256::text(packed.hasher);
+    let digest = sha256::text(packed.hasher.finish());
     if job.clamp.is_none() {
         check(job, digest.clone())?;
     }
@@ -154,7 +173,7 @@ pub fn recompress(
     let copy = |out: &mut dyn Write| -> Result<String, PackError> {
         let mut hashed = Hashed::new(out);
         io::copy(&mut tar.take(tar_size.saturating_add(1)), &mut hashed)?;
-        Ok(sha256::text(hashed.hasher))
+        Ok(sha256::text(hashed.hasher.finish()))
     };
     let found = compress(compression, threads, &mut packed, copy)?;
     if found != diff_id {
@@ -165,7 +184,7 @@ pub fn recompress(
     }
     packed.flush()?;
     Ok(PackOutcome {
-        digest: sha256::text(packed.hasher),
+        digest: sha256::text(packed.hasher.finish()),
         size: packed.size,
         diff_id: found,
     })
@@ -184,7 +203,7 @@ fn check(job: &PackJob, found: String) -> Result<(), PackError> {
 /// Hashes and counts what passes.
 struct Hashed<W> {
     out: W,
-    hasher: Sha256,
+    hasher: Aside<Sha256>,
     size: u64,
 }
 
@@ -192,7 +211,7 @@ impl<W: Write> Hashed<W> {
     fn new(out: W) -> Self {
         Self {
             out,
-            hasher: Sha256::new(),
+            hasher: Aside::sha256(),
             size: 0,
         }
     }

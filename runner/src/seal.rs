@@ -7,11 +7,12 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
+use crate::aside::Aside;
 use crate::job::SealedLayer;
 pub use crate::layer_tar::LayerTarError as SealError;
-use crate::layer_tar::{self, View};
+use crate::layer_tar::{self, Digests, View};
 use crate::root::{FileError, open_root};
 use crate::{layer_root, sha256};
 
@@ -28,16 +29,17 @@ pub fn examine(snapshot: &Path) -> Result<SealedLayer, SealError> {
 }
 
 fn read(directory: BorrowedFd<'_>) -> Result<SealedLayer, SealError> {
-    let mut hasher = Hashing(Sha256::new());
-    let (entries, tar_size) = layer_tar::write(directory, View::Snapshot, None, &mut hasher)?;
+    let mut hasher = Hashing(Aside::sha256());
+    let (entries, tar_size) =
+        layer_tar::write(directory, View::Snapshot, None, Digests::Taken, &mut hasher)?;
     Ok(SealedLayer {
-        diff_id: sha256::text(hasher.0),
+        diff_id: sha256::text(hasher.0.finish()),
         tar_size,
         entries,
     })
 }
 
-struct Hashing(Sha256);
+struct Hashing(Aside<Sha256>);
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::CopyError;
+use crate::aside::Aside;
 use crate::metadata::{FileKind, Metadata};
 use crate::root::{FileError, errno};
 
@@ -117,13 +118,13 @@ fn pump(
     buffer: &mut [u8],
     shown: &[u8],
 ) -> Result<[u8; 32], CopyError> {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Aside::blake3();
     loop {
         let length = reader
             .read(buffer)
             .map_err(|error| FileError::at("read", shown)(errno(&error)))?;
         if length == 0 {
-            return Ok(*hasher.finalize().as_bytes());
+            return Ok(*hasher.finish().finalize().as_bytes());
         }
         hasher.update(&buffer[..length]);
         if let Some(writer) = &mut writer {

@@ -1,5 +1,7 @@
 use std::io::Read;
 
+use sha2::Digest as _;
+
 use super::*;
 use crate::seal::seal;
 

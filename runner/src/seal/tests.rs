@@ -190,7 +190,8 @@ fn the_tar_is_what_the_tar_crate_reads() {
     set(&file, "user.k", "v\0w");
     let fd = open_root(directory.path()).unwrap();
     let mut tar = Vec::new();
-    let (entries, size) = layer_tar::write(fd.as_fd(), View::Snapshot, None, &mut tar).unwrap();
+    let (entries, size) =
+        layer_tar::write(fd.as_fd(), View::Snapshot, None, Digests::Taken, &mut tar).unwrap();
     assert_eq!(size, tar.len() as u64);
     let mut archive = tar::Archive::new(&tar[..]);
     let mut read = Vec::new();

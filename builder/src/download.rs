@@ -203,7 +203,7 @@ pub(crate) fn content_digest(
         source,
     };
     let file = std::fs::File::open(&path).map_err(write)?;
-    let (digest, _) = ContentDigest::of_reader(file).map_err(write)?;
+    let (digest, _) = ContentDigest::of_file(&file).map_err(write)?;
     Ok(digest)
 }
 

@@ -4,8 +4,11 @@
 //! BLAKE3, 32 bytes: it is several times faster and never leaves the store. Every BLAKE3 digest that is not of a
 //! file's plain bytes is made under its own context string, so that digests of different kinds never collide.
 
+mod pieces;
+
 use std::fmt;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
 
 use oci_spec::image::Digest;
 use sha2::{Digest as _, Sha256};
@@ -97,6 +100,18 @@ impl ContentDigest {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Digest of what an open file holds, from its beginning, and its length. A large one is read by all CPUs.
+    ///
+    /// Whoever is interested in a file that others may be writing to compares what the kernel says of it before and after.
+    pub fn of_file(mut file: &File) -> io::Result<(Self, u64)> {
+        let size = file.metadata()?.len();
+        if let Some(digest) = pieces::hash(file, size)? {
+            return Ok((Self(digest), size));
+        }
+        file.rewind()?;
+        Self::of_reader(file)
     }
 
     /// The 32 bytes.

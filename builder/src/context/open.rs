@@ -319,7 +319,7 @@ fn unpack_spool(workspace: &Workspace, directory: &Path) -> Result<Fetched, Cont
         source,
     };
     let file = std::fs::File::open(&path).map_err(read)?;
-    let (digest, _) = ContentDigest::of_reader(file).map_err(read)?;
+    let (digest, _) = ContentDigest::of_file(&file).map_err(read)?;
     let archive = Archive {
         source: SourceRoot::Directory(directory.to_owned()),
         path: Path::new(SPOOL),

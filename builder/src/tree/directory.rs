@@ -8,7 +8,6 @@ mod found;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Seek as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -260,7 +259,7 @@ impl DirectoryTree {
             source,
         };
         let file = root::open_no_follow(self.root.as_fd(), path, FLAGS).map_err(failed)?;
-        let mut file = File::from(file);
+        let file = File::from(file);
         let stat = |file: &File| Metadata::of_fd(file).map_err(|errno| read(errno.into()));
         let mut before = stat(&file)?;
         if before.kind != FileKind::File {
@@ -268,7 +267,7 @@ impl DirectoryTree {
         }
         let mut attempt = 0;
         loop {
-            let (digest, _) = ContentDigest::of_reader(&file).map_err(read)?;
+            let (digest, _) = ContentDigest::of_file(&file).map_err(read)?;
             let after = stat(&file)?;
             if after == before {
                 return Ok((digest, Some(file_stat(&before))));
@@ -279,7 +278,6 @@ impl DirectoryTree {
                 return Ok((digest, None));
             }
             before = after;
-            file.rewind().map_err(read)?;
         }
     }
 }

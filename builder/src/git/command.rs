@@ -412,4 +412,48 @@ mod tests {
         );
         assert!(command.ends_with("-i '/k ey'"), "{command}");
     }
+
+    /// A hook that got into a repository, as by CVE-2024-32002 and CVE-2025-48384, runs with plain git and not with ours.
+    #[tokio::test]
+    async fn hooks_are_not_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let (repository, private) = (
+            place.path().join("repository"),
+            place.path().join("private"),
+        );
+        for directory in [&repository, &private] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let git = Git::new("https://h/r.git", &Access::default(), &repository, &private).unwrap();
+        let author = ["-c", "user.name=a", "-c", "user.email=a@b"];
+        let commit = [&author[..], &["commit", "-q", "--allow-empty", "-m", "one"]].concat();
+        for words in [&["init", "-q"][..], &commit] {
+            assert!(git.attempt(words).await.unwrap().is_ok, "{words:?}");
+        }
+        let (hook, mark) = (
+            repository.join(".git/hooks/post-checkout"),
+            place.path().join("ran"),
+        );
+        std::fs::create_dir_all(repository.join(".git/hooks")).unwrap();
+        std::fs::write(&hook, format!("#!/bin/sh\n: > {}\n", mark.display())).unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(
+            git.attempt(&["checkout", "-q", "--detach"])
+                .await
+                .unwrap()
+                .is_ok
+        );
+        assert!(!mark.exists());
+        let plain = std::process::Command::new("git")
+            .args([
+                "-C",
+                repository.to_str().unwrap(),
+                "checkout",
+                "-q",
+                "--detach",
+            ])
+            .status();
+        assert!(plain.unwrap().success() && mark.exists(), "the attack");
+    }
 }

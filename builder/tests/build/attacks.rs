@@ -135,3 +135,26 @@ fn an_image_that_wants_to_be_run() {
         assert!(!built.log.contains(word), "{}", built.log);
     }
 }
+
+/// A variable of an image that has a name and no value, or a pattern, is not filled from the caller's own variables.
+#[test]
+fn an_image_that_asks_for_the_callers_variables() {
+    let place = Place::new();
+    let container = serde_json::json!({
+        "Env": ["PATH=/bin", "RBUILD_TEST_CANARY", "RBUILD_TEST_*", "*"],
+    });
+    write_layout(&place.path().join("base"), &[busybox_layer()], &container);
+    let dockerfile = "FROM base\nRUN echo seen; env; env > /seen\nENV COPY=${RBUILD_TEST_CANARY}\n";
+    let variable = "RBUILD_TEST_CANARY";
+    let built = place.build(dockerfile).env(variable, "a canary").ok();
+    assert!(built.log.contains("seen"), "{}", built.log);
+    assert!(!built.log.contains("a canary"), "{}", built.log);
+    assert!(!built.image.text("seen").contains("a canary"));
+    // Taken by the caller's own word alone.
+    let given = place
+        .build("FROM base\nARG RBUILD_TEST_CANARY\nRUN env > /seen\n")
+        .arg("--build-arg=RBUILD_TEST_CANARY")
+        .env(variable, "a canary")
+        .ok();
+    assert!(given.image.text("seen").contains("a canary"));
+}

@@ -128,6 +128,33 @@ fn ids_that_wrap_around_to_root() {
     fs::write(stage.root().join("etc/passwd"), passwd).expect("write");
     let user = users::look_up(stage.open().as_fd(), b"app");
     assert!(user.is_err(), "a line of passwd: {user:?}");
+    // A number that is too large is no name either (CVE-2026-46680).
+    let passwd = "4294967296:x:0:0::/:\n";
+    fs::write(stage.root().join("etc/passwd"), passwd).expect("write");
+    let by_name = |text: &str| passwd.split(':').next() == Some(text);
+    let is_root = "4294967296".parse::<u32>().is_err() && by_name("4294967296");
+    assert!(is_root, "the attack");
+    let user = users::look_up(stage.open().as_fd(), b"4294967296");
+    assert!(user.is_err(), "a name of passwd: {user:?}");
+}
+
+/// The directory that a command is to be in is made when it is missing (CVE-2026-55686).
+#[test]
+fn a_working_directory_through_a_link() {
+    let stage = Stage::new();
+    symlink(stage.outside(), stage.root().join("work")).expect("link");
+    fs::create_dir_all(join(&stage.root(), b"work/naively")).expect("mkdir");
+    assert!(stage.outside().join("naively").exists(), "the attack");
+    mount_point::make_directory(stage.open().as_fd(), b"/work/new/deep").expect("mkdir");
+    assert!(!stage.outside().join("new").exists());
+    let outside = stage.outside();
+    let inside = stage
+        .root()
+        .join(outside.strip_prefix("/").expect("absolute"));
+    assert!(
+        inside.join("new/deep").exists(),
+        "where the link leads inside"
+    );
 }
 
 /// `/etc/resolv.conf` and its like are mounted on what the image has there.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::common::{Place, Ran, has_privileges};
-use crate::SpawnerOptions;
-use crate::job::{CommandStatus, Network, RunJob};
+use crate::job::{Access, CommandStatus, Network, RunJob, SandboxMount, SandboxMountKind};
 use crate::sandbox::weak::{Attack, Trial};
+use crate::{Roots, SpawnerOptions};
 
 fn place(attack: Attack, is_guarded: bool) -> Place {
     let trial = Some(Trial { attack, is_guarded });
@@ -281,5 +281,39 @@ fn a_working_directory_outside() {
         let ran = place.run(job);
         let is_inside = ran.result.is_err() || ran.status() == CommandStatus::Exited(0);
         assert!(is_inside, "{path}: {ran:?}");
+    }
+}
+
+/// What a command writes to files of the context must not get there (CVE-2025-4953), with an overlay or without.
+#[test]
+fn writing_to_the_files_of_the_context() {
+    if !has_privileges() {
+        return;
+    }
+    for roots in [Roots::Overlay, Roots::Copy] {
+        let options = SpawnerOptions {
+            roots,
+            ..SpawnerOptions::default()
+        };
+        let place = Place::with(options).expect("privileges were looked for");
+        let context = place.new_directory();
+        fs::write(context.join("file"), "as it was").expect("write");
+        let write = |access| {
+            let mut job = place.job("echo changed > /context/file; echo > /context/new");
+            job.mounts.push(SandboxMount {
+                target: b"/context".to_vec(),
+                kind: SandboxMountKind::Directory {
+                    root: context.clone(),
+                    source: b"/".to_vec(),
+                    access,
+                },
+            });
+            assert_eq!(place.run(job).status(), CommandStatus::Exited(0));
+            let text = fs::read_to_string(context.join("file")).expect("read");
+            (text == "as it was", context.join("new").exists())
+        };
+        let guarded = write(Access::Discarded(place.new_directory()));
+        assert_eq!(guarded, (true, false), "{roots:?}");
+        assert_eq!(write(Access::Shared), (false, true), "the attack");
     }
 }

@@ -192,3 +192,32 @@ fn the_kernel_answers_every_call_as_the_profile_says() {
         assert_eq!(status, CommandStatus::Exited(0), "{architecture:?}");
     }
 }
+
+/// To the kernel's crypto code (CVE-2026-31431) and to the hypervisor. A 32-bit program's `socketcall` hides its arguments from
+/// every filter.
+#[test]
+fn sockets_of_some_families_are_refused() {
+    for architecture in [
+        Architecture::X86_64,
+        Architecture::X86,
+        Architecture::Aarch64,
+    ] {
+        let program = compile(&[architecture], circumstances(CapabilitySet::all()));
+        let number = architecture.number("socket").expect("socket");
+        let made = |family: libc::c_int| {
+            let arguments = [flags(family), 0, 0, 0, 0, 0];
+            run(&program, architecture.audit(), number, arguments)
+        };
+        for family in [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ] {
+            assert_eq!(made(family), ALLOWED, "{family}");
+        }
+        for family in [libc::AF_ALG, libc::AF_VSOCK] {
+            assert_ne!(made(family), ALLOWED, "{family}");
+        }
+    }
+}

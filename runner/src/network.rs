@@ -168,24 +168,31 @@ pub(crate) fn prospect(is_root: bool) -> Result<String, (String, String)> {
             remedy: String::new(),
         })
     };
+    let Some(obstacle) = cable else {
+        return Ok("steps have one of their own, by a veth pair and an nft table".to_owned());
+    };
     let path = std::env::var_os("PATH");
-    match (cable, pasta::find(path.as_deref())) {
-        (None, _) => Ok("steps have one of their own, by a veth pair and an nft table".to_owned()),
-        (Some(obstacle), Some(program)) => Ok(format!(
-            "steps have one of their own, by `{}`, since {}",
-            program.display(),
-            obstacle.reason
-        )),
-        (Some(obstacle), None) if is_root => Err((
-            format!(
-                "{}, and `pasta` is not installed: steps have a loopback only",
+    let program = pasta::find(path.as_deref());
+    let (missing, remedy) = match (&program, pasta::why_no_tun()) {
+        (Some(program), None) => {
+            return Ok(format!(
+                "steps have one of their own, by `{}`, since {}",
+                program.display(),
                 obstacle.reason
-            ),
-            format!("{}; or: {WAY_OUT}", obstacle.remedy),
-        )),
-        (Some(_), None) => Err((
-            "`pasta` is not installed: steps have a loopback only".to_owned(),
-            format!("{}; or: {WAY_OUT}", pasta::INSTALL),
-        )),
-    }
+            ));
+        }
+        (Some(_), Some(why)) => why,
+        (None, _) => ("`pasta` is not installed".to_owned(), pasta::INSTALL),
+    };
+    // What is in the way of a cable is nobody's business who can't have one.
+    let (reason, remedies) = if is_root {
+        let reason = format!("{}, and {missing}", obstacle.reason);
+        (reason, vec![obstacle.remedy.as_str(), remedy, WAY_OUT])
+    } else {
+        (missing, vec![remedy, WAY_OUT])
+    };
+    Err((
+        format!("{reason}: steps have a loopback only"),
+        remedies.join("; or: "),
+    ))
 }

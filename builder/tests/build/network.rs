@@ -209,10 +209,13 @@ fn a_cable_leads_out_and_not_to_the_host() {
 /// By pasta, where it does not: nothing of the host's is changed for a build.
 #[test]
 fn pasta_leads_out_and_not_to_the_host() {
-    let place = Place::new();
-    let log = World::new(&place).build(PROBE, &[]);
-    assert_leads_out_only(&log);
-    assert!(!log.contains("inet 10.213."), "{log}");
+    // Below a user namespace it is told that its uid is root's there.
+    for arguments in [&[][..], &["--isolation=userns"]] {
+        let place = Place::new();
+        let log = World::new(&place).build(PROBE, arguments);
+        assert_leads_out_only(&log);
+        assert!(!log.contains("inet 10.213."), "{log}");
+    }
 }
 
 /// A resolver that listens on the host's loopback only is asked all the same.

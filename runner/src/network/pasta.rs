@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -21,6 +21,7 @@ use super::netlink::Netlink;
 use super::{PATIENCE, WAY_OUT, cannot};
 use crate::error::{JobError, JobErrorKind};
 use crate::ids;
+use crate::isolation::IdSource;
 use crate::job::NetworkJob;
 
 /// How often a way out is looked for.
@@ -82,7 +83,7 @@ impl Pasta {
         // It is to have this one descriptor beside the standard ones.
         rustix::io::fcntl_setfd(namespace, rustix::io::FdFlags::empty()).map_err(cannot)?;
         let child = Command::new(&program)
-            .args(arguments(job, ids::maps().is_none(), namespace.as_raw_fd()))
+            .args(arguments(job, takes_us_for_root(), namespace.as_raw_fd()))
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
@@ -168,10 +169,11 @@ impl Pasta {
             "`{}` brought no network up: {reason}",
             self.program.display()
         );
-        let help = if said.contains("/dev/net/tun") || said.contains("tun device") {
-            format!(
-                "it needs to open /dev/net/tun (`chmod 0666 /dev/net/tun`; in a container `--device /dev/net/tun`), or {WAY_OUT}"
-            )
+        let is_about_tun = [TUN, "tun device", "tun socket"]
+            .iter()
+            .any(|words| said.contains(words));
+        let help = if is_about_tun {
+            format!("{OPEN_TUN}, or {WAY_OUT}")
         } else {
             WAY_OUT.to_owned()
         };
@@ -189,6 +191,23 @@ impl Drop for Pasta {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// It asks for its uid, and whether that is of a namespace with all ids.
+fn takes_us_for_root() -> bool {
+    ids::maps().is_none_or(|maps| maps.source == IdSource::Own)
+}
+
+/// What pasta opens, and who may.
+const TUN: &str = "/dev/net/tun";
+const OPEN_TUN: &str = "it needs to open /dev/net/tun (`chmod 0666 /dev/net/tun`; in a container `--device /dev/net/tun`)";
+
+/// Why pasta can't make interfaces, as far as trying its device tells; and what to do.
+pub(super) fn why_no_tun() -> Option<(String, &'static str)> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(TUN, flags, Mode::empty());
+    let errno = opened.err()?;
+    Some((format!("`pasta` can't open `{TUN}` ({errno})"), OPEN_TUN))
 }
 
 fn arguments(job: &NetworkJob, is_root: bool, namespace: i32) -> Vec<String> {

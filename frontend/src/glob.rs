@@ -60,6 +60,11 @@ impl Class {
         }
     }
 
+    /// Whether a range of it runs backwards, `[z-a]`: no character is in that.
+    pub(crate) fn has_reversed_range(&self) -> bool {
+        self.ranges.iter().any(|(low, high)| low > high)
+    }
+
     /// Whether the character is in the set.
     pub(crate) fn contains(&self, character: char) -> bool {
         self.ranges

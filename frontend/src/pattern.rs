@@ -28,7 +28,7 @@ pub enum PatternError {
     /// A lone `!`.
     #[error("`!` has to be followed by a pattern")]
     LoneExclamation,
-    /// An open or empty class, or a backslash at the end.
+    /// An open or empty class, a range that runs backwards, or a backslash at the end.
     #[error("`{pattern}` is not a valid pattern")]
     Syntax {
         /// What was given.
@@ -77,7 +77,12 @@ impl Pattern {
                 }
                 '*' => tokens.push(Token::Run),
                 '?' => tokens.push(Token::NotSlash),
-                '[' => tokens.push(Token::Class(Class::parse(&mut rest).ok_or_else(error)?)),
+                '[' => {
+                    // Unlike those of COPY's wildcards, ranges that run backwards are refused.
+                    let class = Class::parse(&mut rest);
+                    let class = class.filter(|class| !class.has_reversed_range());
+                    tokens.push(Token::Class(class.ok_or_else(error)?));
+                }
                 '\\' => tokens.push(Token::Literal(rest.next().ok_or_else(error)?)),
                 character => tokens.push(Token::Literal(character)),
             }

@@ -2,6 +2,25 @@
 //!
 //! A field may stand in double quotes to hold a comma; a doubled quote in it is a quote.
 
+use std::ops::Range;
+
+/// One field of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// What it says, without the quotes around it.
+    pub text: String,
+    /// Its bytes in the record, quotes included.
+    pub place: Range<usize>,
+}
+
+impl Field {
+    /// The key in lower case and the value of `key=value`.
+    pub fn pair(&self) -> Option<(String, &str)> {
+        let (key, value) = self.text.split_once('=')?;
+        Some((key.to_lowercase(), value))
+    }
+}
+
 /// Why a text is no CSV record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CsvError {
@@ -17,7 +36,7 @@ pub enum CsvError {
 }
 
 /// Cuts a record into fields.
-pub fn fields(record: &str) -> Result<Vec<String>, CsvError> {
+pub fn fields(record: &str) -> Result<Vec<Field>, CsvError> {
     let record = record
         .strip_suffix('\n')
         .map_or(record, |line| line.strip_suffix('\r').unwrap_or(line));
@@ -27,19 +46,19 @@ pub fn fields(record: &str) -> Result<Vec<String>, CsvError> {
     let mut fields = Vec::new();
     let mut rest = record;
     loop {
-        let behind = if let Some(quoted) = rest.strip_prefix('"') {
-            let (field, behind) = quoted_field(quoted)?;
-            fields.push(field);
-            behind
+        let start = record.len() - rest.len();
+        let (text, behind) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_field(quoted)?
         } else {
             let length = rest.find(',').unwrap_or(rest.len());
             let (field, behind) = rest.split_at(length);
             if field.contains('"') {
                 return Err(CsvError::BareQuote);
             }
-            fields.push(field.to_owned());
-            behind
+            (field.to_owned(), behind)
         };
+        let place = start..record.len() - behind.len();
+        fields.push(Field { text, place });
         match behind.strip_prefix(',') {
             Some(next) => rest = next,
             None if behind.is_empty() => return Ok(fields),
@@ -81,9 +100,22 @@ mod tests {
             ("\"a\"b", Err(CsvError::BadQuote)),
         ];
         for (record, expected) in table {
-            let expected =
+            let expected: Result<Vec<_>, _> =
                 expected.map(|fields| fields.iter().map(|field| (*field).to_owned()).collect());
-            assert_eq!(fields(record), expected, "{record}");
+            let found = fields(record);
+            let found = found.map(|fields| fields.into_iter().map(|field| field.text).collect());
+            assert_eq!(found, expected, "{record}");
         }
+    }
+
+    #[test]
+    fn fields_know_where_they_stand() {
+        let record = "a,\"b,\"\"c\",,d=e";
+        let found = fields(record).expect("it is a record");
+        let places: Vec<_> = found
+            .iter()
+            .map(|field| &record[field.place.clone()])
+            .collect();
+        assert_eq!(places, ["a", "\"b,\"\"c\"", "", "d=e"]);
     }
 }

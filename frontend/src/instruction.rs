@@ -314,12 +314,21 @@ pub struct RunInstruction {
     pub command: CommandLine,
     /// Bodies of the heredocs on the line, in order.
     pub heredocs: Vec<Heredoc>,
-    /// `--mount` values as written, one CSV record each. `from` has been checked for `$`.
-    pub mounts: Vec<Text>,
+    /// `--mount` values. `from` has been checked for `$`.
+    pub mounts: Vec<MountRecord>,
     /// `--network`, checked.
     pub network: Option<&'static str>,
     /// `--security`, checked.
     pub security: Option<&'static str>,
     /// `--device`
     pub devices: Vec<Device>,
+}
+
+/// The value of a `--mount`, one CSV record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountRecord {
+    /// As written.
+    pub text: Text,
+    /// Where it stands; the whole flag's place if quotes, escapes or continuations were taken out of it.
+    pub span: Span,
 }

@@ -10,6 +10,7 @@ mod stage;
 mod transfer;
 mod trigger;
 
+pub(crate) use run::has_variable;
 pub use trigger::parse_trigger;
 
 use crate::ast::{self, Node, Word};

@@ -1,7 +1,16 @@
 //! The options of one `RUN --mount`, read from left to right and checked.
+//!
+//! What is wrong with one option does not keep the others from being judged: all is told that does not follow from
+//! something else, in the order in which the reference would meet it.
 
+mod size;
+
+use std::ops::Range;
+
+use self::size::parse_size;
 use crate::boolean;
-use crate::csv;
+use crate::csv::{self, Field};
+use crate::diagnostic::MOST_ERRORS;
 use crate::graph::Sharing;
 use crate::suggest::closest;
 
@@ -27,6 +36,9 @@ const KEYS: &[&str] = &[
     "readwrite",
     "env",
 ];
+/// The names of `source` and `target`.
+pub(crate) const SOURCE_KEYS: &[&str] = &["source", "src"];
+pub(crate) const TARGET_KEYS: &[&str] = &["target", "dst", "destination"];
 const TYPES: &[&str] = &["bind", "cache", "tmpfs", "secret", "ssh"];
 const SHARINGS: &[&str] = &["shared", "private", "locked"];
 
@@ -47,6 +59,18 @@ pub enum MountType {
 }
 
 impl MountType {
+    fn named(word: &str) -> Option<Self> {
+        let all = [
+            Self::Bind,
+            Self::Cache,
+            Self::Tmpfs,
+            Self::Secret,
+            Self::Ssh,
+        ];
+        let word = word.to_lowercase();
+        all.into_iter().find(|kind| kind.name() == word)
+    }
+
     /// The word behind `type=`.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,30 +114,24 @@ pub struct MountOptions {
     pub gid: Option<u32>,
 }
 
-/// What is wrong, in which word, and the way out.
+/// What is wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError {
-    /// The option at fault.
-    pub word: String,
+    /// The option at fault: its bytes in the record.
+    pub place: Range<usize>,
     /// What is wrong with it.
     pub message: String,
     /// The way out.
     pub help: String,
 }
 
-/// What stops reading: an option, or the expansion of its value.
+/// What is wrong with a record: an option, or the expansion of its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError<E> {
     /// An option is not right.
     Option(OptionError),
     /// A value could not be expanded.
     Expansion(E),
-}
-
-impl<E> From<OptionError> for ReadError<E> {
-    fn from(error: OptionError) -> Self {
-        Self::Option(error)
-    }
 }
 
 impl MountOptions {
@@ -123,54 +141,86 @@ impl MountOptions {
         self.is_read_only.unwrap_or(default)
     }
 
-    /// Reads a `--mount` value; `expand` gives each option's value its variables.
+    /// Reads a `--mount` value; `expand` gives each option's value its variables. The first error is the one that the
+    /// reference stops at.
     pub fn read<E>(
         record: &str,
         mut expand: impl FnMut(&str) -> Result<String, E>,
-    ) -> Result<Self, ReadError<E>> {
+    ) -> Result<Self, Vec<ReadError<E>>> {
         let fields = csv::fields(record).map_err(|reason| {
-            refuse(
-                record,
-                format!("`{record}` is not a list of mount options: {reason}"),
-                "write key=value,key=value",
-            )
+            let message = format!("`{record}` is not a list of mount options: {reason}");
+            let error = refuse(0..record.len(), message, "write key=value,key=value");
+            vec![ReadError::Option(error)]
         })?;
-        let mut options = Self::default();
+        let mut reading = Reading {
+            options: Self::default(),
+            knows_kind: true,
+        };
+        let mut errors = Vec::new();
         for field in &fields {
-            match field.split_once('=') {
-                None => options.set_switch(field)?,
-                Some((key, value)) => {
-                    let value = expand(value).map_err(ReadError::Expansion)?;
-                    options.set(field, &key.to_lowercase(), &value)?;
-                }
+            if errors.len() >= MOST_ERRORS {
+                break;
             }
+            let read = match field.pair() {
+                None => reading.set_switch(field).map_err(ReadError::Option),
+                Some((key, value)) => match expand(value) {
+                    Ok(value) => reading.set(field, &key, &value).map_err(ReadError::Option),
+                    Err(error) => {
+                        reading.knows_kind &= key != "type";
+                        Err(ReadError::Expansion(error))
+                    }
+                },
+            };
+            errors.extend(read.err());
         }
-        options.check(record)?;
-        Ok(options)
+        errors.extend(reading.misplaced_options(&fields).map(ReadError::Option));
+        // What seems to be missing may be what was just refused.
+        if errors.is_empty() {
+            let whole = reading.check(record);
+            errors.extend(whole.map_err(ReadError::Option).err());
+        }
+        if errors.is_empty() {
+            Ok(reading.options)
+        } else {
+            Err(errors)
+        }
     }
+}
 
+/// Options that are being read.
+struct Reading {
+    options: MountOptions,
+    /// False if the type is in error, so that nobody can tell which options it has.
+    knows_kind: bool,
+}
+
+impl Reading {
     /// A word without `=`.
-    fn set_switch(&mut self, field: &str) -> Result<(), OptionError> {
-        match field.to_lowercase().as_str() {
-            "readonly" | "ro" => self.is_read_only = Some(true),
-            "readwrite" | "rw" => self.is_read_only = Some(false),
-            "required" => self.set_required(field, true)?,
-            key => {
-                let message = format!("mount option `{field}` needs a value");
+    fn set_switch(&mut self, field: &Field) -> Result<(), OptionError> {
+        match field.text.to_lowercase().as_str() {
+            "readonly" | "ro" => self.options.is_read_only = Some(true),
+            "readwrite" | "rw" => self.options.is_read_only = Some(false),
+            "required" => {
+                self.check_required(field)?;
+                self.options.is_required = true;
+            }
+            key if KEYS.contains(&key) => {
+                let message = format!("mount option `{key}` needs a value");
                 return Err(refuse(
-                    field,
+                    field.place.clone(),
                     message,
-                    suggestion(key, KEYS, "write it as key=value"),
+                    "write it as key=value",
                 ));
             }
+            key => return Err(unknown(field, key)),
         }
         Ok(())
     }
 
-    fn set(&mut self, field: &str, key: &str, value: &str) -> Result<(), OptionError> {
+    fn set(&mut self, field: &Field, key: &str, value: &str) -> Result<(), OptionError> {
         let wrong = |what: &str| {
             refuse(
-                field,
+                field.place.clone(),
                 format!("`{value}` is not a value for mount option `{key}`"),
                 what,
             )
@@ -183,138 +233,148 @@ impl MountOptions {
                 .and_then(|digits| u32::from_str_radix(digits, radix).ok())
                 .ok_or_else(|| wrong(what))
         };
+        let options = &mut self.options;
         match key {
             "type" => {
-                self.kind = match value.to_lowercase().as_str() {
-                    "bind" => MountType::Bind,
-                    "cache" => MountType::Cache,
-                    "tmpfs" => MountType::Tmpfs,
-                    "secret" => MountType::Secret,
-                    "ssh" => MountType::Ssh,
-                    _ => {
-                        let message = format!("there is no mount type `{value}`");
-                        let types = "the types are bind, cache, tmpfs, secret and ssh";
-                        return Err(refuse(field, message, suggestion(value, TYPES, types)));
-                    }
-                }
+                let Some(kind) = MountType::named(value) else {
+                    self.knows_kind = false;
+                    let message = format!("there is no mount type `{value}`");
+                    let types = "the types are bind, cache, tmpfs, secret and ssh";
+                    let help = suggestion(value, TYPES, types);
+                    return Err(refuse(field.place.clone(), message, help));
+                };
+                options.kind = kind;
             }
-            "from" => value.clone_into(&mut self.from),
-            "source" | "src" => value.clone_into(&mut self.source),
-            "target" | "dst" | "destination" => value.clone_into(&mut self.target),
-            "id" => value.clone_into(&mut self.id),
-            "env" => self.environment = Some(value.to_owned()),
-            "readonly" | "ro" => self.is_read_only = Some(switch()?),
-            "readwrite" | "rw" => self.is_read_only = Some(!switch()?),
+            "from" => value.clone_into(&mut options.from),
+            "source" | "src" => value.clone_into(&mut options.source),
+            "target" | "dst" | "destination" => value.clone_into(&mut options.target),
+            "id" => value.clone_into(&mut options.id),
+            "env" => options.environment = Some(value.to_owned()),
+            "readonly" | "ro" => options.is_read_only = Some(switch()?),
+            "readwrite" | "rw" => options.is_read_only = Some(!switch()?),
             "required" => {
                 self.check_required(field)?;
-                self.is_required = switch()?;
+                self.options.is_required = switch()?;
             }
             "size" => {
-                if self.kind != MountType::Tmpfs {
-                    return Err(self.misplaced(
-                        field,
-                        "size",
-                        "only tmpfs mounts have one, and `type` stands first",
-                    ));
+                if options.kind != MountType::Tmpfs && self.knows_kind {
+                    let help = "only tmpfs mounts have one, and `type` stands first";
+                    return Err(self.misplaced(field, "size", help));
                 }
-                self.size =
+                options.size =
                     parse_size(value).ok_or_else(|| wrong("write a number of bytes, or `128m`"))?;
             }
             "sharing" => {
-                self.sharing = Some(match value.to_lowercase().as_str() {
+                options.sharing = Some(match value.to_lowercase().as_str() {
                     "shared" => Sharing::Shared,
                     "private" => Sharing::Private,
                     "locked" => Sharing::Locked,
                     _ => {
-                        return Err(wrong(&suggestion(
-                            value,
-                            SHARINGS,
-                            "write shared, private or locked",
-                        )));
+                        let otherwise = "write shared, private or locked";
+                        return Err(wrong(&suggestion(value, SHARINGS, otherwise)));
                     }
                 });
             }
-            "mode" => self.mode = Some(number(8, "write an octal number such as `0755`")?),
-            "uid" => self.uid = Some(number(10, "write a user's number")?),
-            "gid" => self.gid = Some(number(10, "write a group's number")?),
-            _ => {
-                let message = format!("there is no mount option `{key}`");
-                let help = suggestion(key, KEYS, "see the list of options of RUN --mount");
-                return Err(refuse(field, message, help));
-            }
+            "mode" => options.mode = Some(number(8, "write an octal number such as `0755`")?),
+            "uid" => options.uid = Some(number(10, "write a user's number")?),
+            "gid" => options.gid = Some(number(10, "write a group's number")?),
+            _ => return Err(unknown(field, key)),
         }
         Ok(())
     }
 
-    fn set_required(&mut self, field: &str, value: bool) -> Result<(), OptionError> {
-        self.check_required(field)?;
-        self.is_required = value;
-        Ok(())
-    }
-
-    fn check_required(&self, field: &str) -> Result<(), OptionError> {
-        if matches!(self.kind, MountType::Secret | MountType::Ssh) {
+    fn check_required(&self, field: &Field) -> Result<(), OptionError> {
+        let has_it = matches!(self.options.kind, MountType::Secret | MountType::Ssh);
+        if has_it || !self.knows_kind {
             return Ok(());
         }
-        Err(self.misplaced(
-            field,
-            "required",
-            "only secret and ssh mounts have it, and `type` stands first",
-        ))
+        let help = "only secret and ssh mounts have it, and `type` stands first";
+        Err(self.misplaced(field, "required", help))
     }
 
-    fn misplaced(&self, field: &str, key: &str, help: &str) -> OptionError {
-        refuse(
-            field,
-            format!("a {} mount has no option `{key}`", self.kind.name()),
-            help,
-        )
+    fn misplaced(&self, field: &Field, key: &str, help: &str) -> OptionError {
+        let kind = self.options.kind.name();
+        let message = format!("a {kind} mount has no option `{key}`");
+        refuse(field.place.clone(), message, help)
     }
 
-    /// What can only be judged when all options are known.
-    fn check(&self, record: &str) -> Result<(), OptionError> {
-        let has_owner = matches!(
-            self.kind,
-            MountType::Cache | MountType::Secret | MountType::Ssh
+    /// Options that were read, and that the type turns out not to have.
+    fn misplaced_options(&self, fields: &[Field]) -> impl Iterator<Item = OptionError> {
+        const OWNER: &str = "only cache, secret and ssh mounts have it";
+        let options = &self.options;
+        let (is_cache, is_secret) = (
+            options.kind == MountType::Cache,
+            options.kind == MountType::Secret,
         );
-        for (key, value) in [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)] {
-            if value.is_some() && !has_owner {
-                return Err(self.misplaced(key, key, "only cache, secret and ssh mounts have it"));
-            }
-        }
-        if self.sharing.is_some() && self.kind != MountType::Cache {
-            return Err(self.misplaced("sharing", "sharing", "only cache mounts have it"));
-        }
-        match self.kind {
-            MountType::Secret if !self.from.is_empty() => Err(self.misplaced(
+        let has_owner = is_cache || is_secret || options.kind == MountType::Ssh;
+        let rules = [
+            ("mode", options.mode.is_some() && !has_owner, OWNER),
+            ("uid", options.uid.is_some() && !has_owner, OWNER),
+            ("gid", options.gid.is_some() && !has_owner, OWNER),
+            (
+                "sharing",
+                options.sharing.is_some() && !is_cache,
+                "only cache mounts have it",
+            ),
+            (
                 "from",
-                "from",
+                !options.from.is_empty() && is_secret,
                 "a secret is given with `--secret` on the command line",
-            )),
-            MountType::Secret
-                if self.source.is_empty() && self.target.is_empty() && self.id.is_empty() =>
-            {
-                Err(refuse(
-                    record,
-                    "this secret mount does not say which secret".to_owned(),
-                    "add `id=name`",
-                ))
-            }
-            MountType::Secret if !self.source.is_empty() && !self.id.is_empty() => {
-                let message = "this secret mount has both `id` and `source`".to_owned();
-                Err(refuse(record, message, "they mean the same: keep `id`"))
-            }
-            _ => Ok(()),
+            ),
+        ];
+        let rules = rules.into_iter().filter(|_| self.knows_kind);
+        rules
+            .filter(|(_, is_misplaced, _)| *is_misplaced)
+            .filter_map(|(key, _, help)| Some(self.misplaced(last(fields, &[key])?, key, help)))
+    }
+
+    /// What can only be judged of a whole record.
+    fn check(&self, record: &str) -> Result<(), OptionError> {
+        let options = &self.options;
+        let says_which = [&options.source, &options.target, &options.id];
+        if options.kind != MountType::Secret {
+            return Ok(());
         }
+        if says_which.iter().all(|text| text.is_empty()) {
+            let message = "this secret mount does not say which secret".to_owned();
+            return Err(refuse(0..record.len(), message, "add `id=name`"));
+        }
+        if !options.source.is_empty() && !options.id.is_empty() {
+            let message = "this secret mount has both `id` and `source`".to_owned();
+            let place = place_of_option(record, SOURCE_KEYS);
+            return Err(refuse(place, message, "they mean the same: keep `id`"));
+        }
+        Ok(())
     }
 }
 
-fn refuse(word: &str, message: String, help: impl Into<String>) -> OptionError {
+/// Where the last option of one of these names stands in a record, else the whole record.
+pub(crate) fn place_of_option(record: &str, keys: &[&str]) -> Range<usize> {
+    let fields = csv::fields(record).unwrap_or_default();
+    last(&fields, keys).map_or(0..record.len(), |field| field.place.clone())
+}
+
+/// The last option of one of these names: the one that counts.
+fn last<'a>(fields: &'a [Field], keys: &[&str]) -> Option<&'a Field> {
+    let is_one = |field: &&Field| {
+        let key = field.text.split_once('=').map_or("", |(key, _)| key);
+        keys.iter().any(|known| known.eq_ignore_ascii_case(key))
+    };
+    fields.iter().rfind(is_one)
+}
+
+fn refuse(place: Range<usize>, message: String, help: impl Into<String>) -> OptionError {
     OptionError {
-        word: word.to_owned(),
+        place,
         message,
         help: help.into(),
     }
+}
+
+fn unknown(field: &Field, key: &str) -> OptionError {
+    let message = format!("there is no mount option `{key}`");
+    let help = suggestion(key, KEYS, "see the list of options of RUN --mount");
+    refuse(field.place.clone(), message, help)
 }
 
 fn suggestion(written: &str, known: &[&str], otherwise: &str) -> String {
@@ -330,41 +390,27 @@ fn suggestion(written: &str, known: &[&str], otherwise: &str) -> String {
         )
 }
 
-/// `128m`, `1.5GiB`, `4096`: binary units, any case.
-fn parse_size(text: &str) -> Option<u64> {
-    let end = text
-        .rfind(|character: char| character.is_ascii_digit() || matches!(character, '.' | ' '))?
-        + 1;
-    let (number, unit) = text.split_at(end);
-    let number: f64 = number.strip_suffix(' ').unwrap_or(number).parse().ok()?;
-    let exponent = match unit.to_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        "p" | "pb" | "pib" => 5,
-        _ => return None,
-    };
-    let bytes = number * 1024_f64.powi(exponent);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be in range"
-    )]
-    (0.0..9e18).contains(&bytes).then_some(bytes as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(record: &str) -> Result<MountOptions, OptionError> {
-        match MountOptions::read(record, |value| Ok::<_, ()>(value.to_owned())) {
-            Ok(options) => Ok(options),
-            Err(ReadError::Option(error)) => Err(error),
-            Err(ReadError::Expansion(())) => unreachable!("expansion does not fail here"),
-        }
+    /// Values that begin with a dollar sign can't be expanded.
+    fn read(record: &str) -> Result<MountOptions, Vec<ReadError<&str>>> {
+        MountOptions::read(record, |value| match value.strip_prefix('$') {
+            Some(name) => Err(record
+                .find(name)
+                .map_or("", |at| &record[at..at + name.len()])),
+            None => Ok(value.to_owned()),
+        })
+    }
+
+    /// The places of all errors, or the variables that could not be expanded.
+    fn errors(record: &str) -> Vec<&str> {
+        let place = |error| match error {
+            ReadError::Option(error) => &record[error.place],
+            ReadError::Expansion(name) => name,
+        };
+        read(record).unwrap_err().into_iter().map(place).collect()
     }
 
     #[test]
@@ -392,35 +438,55 @@ mod tests {
             ("required,type=secret", "required"),
             ("size=1,type=tmpfs", "size=1"),
             ("type=tmpfs,size=x", "size=x"),
-            ("type=bind,uid=1", "uid"),
-            ("sharing=shared", "sharing"),
+            ("target=/uid,UID=1", "UID=1"),
+            ("sharing=shared", "sharing=shared"),
             ("type=secret", "type=secret"),
-            ("type=secret,id=a,source=b", "type=secret,id=a,source=b"),
-            ("type=secret,id=a,from=b", "from"),
+            ("type=secret,id=a,source=b", "source=b"),
+            ("type=secret,id=a,from=b", "from=b"),
             ("type=cache,mode=9", "mode=9"),
             ("type=cache,uid=+1", "uid=+1"),
             ("ro=maybe", "ro=maybe"),
+            ("\"ro=may,be\",\"target=/a\"", "\"ro=may,be\""),
         ] {
-            assert_eq!(read(record).unwrap_err().word, word, "{record}");
+            assert_eq!(errors(record), [word], "{record}");
         }
-        assert_eq!(read("type=tmp").unwrap_err().help, "did you mean `tmpfs`?");
+        let Err(errors) = read("type=tmp") else {
+            panic!("there is no such type")
+        };
+        let [ReadError::Option(error)] = &errors[..] else {
+            panic!("{errors:?}")
+        };
+        assert_eq!(error.help, "did you mean `tmpfs`?");
     }
 
     #[test]
-    fn sizes_have_units() {
-        for (text, wanted) in [
-            ("1", Some(1)),
-            ("2k", Some(2048)),
-            ("1 MiB", Some(1 << 20)),
-            ("3Gb", Some(3 << 30)),
-            ("", None),
-            ("k", None),
-            ("1x", None),
-            ("-1", None),
-            ("1kx", None),
-            ("1e999p", None),
-        ] {
-            assert_eq!(parse_size(text), wanted, "{text}");
+    fn each_option_is_judged_by_itself() {
+        let table: &[(&str, &[&str])] = &[
+            ("typ=cache,ro=x,z", &["typ=cache", "ro=x", "z"]),
+            (
+                "type=cache,mode=9,uid=x,sharing=y",
+                &["mode=9", "uid=x", "sharing=y"],
+            ),
+            (
+                "uid=1,sharing=shared,mode=1",
+                &["mode=1", "uid=1", "sharing=shared"],
+            ),
+            ("ro=x,uid=1", &["ro=x", "uid=1"]),
+            ("source=$a,ro=$b,x=1", &["a", "b", "x=1"]),
+            // Which options a type has is not known without the type.
+            (
+                "type=tmp,size=1,required,uid=1,sharing=shared,ro=x",
+                &["type=tmp", "ro=x"],
+            ),
+            ("type=$t,size=x,required", &["t", "size=x"]),
+            // The secret may be named by what was refused.
+            ("type=secret,idd=a", &["idd=a"]),
+            ("type=secret,id=$a", &["a"]),
+            ("type=secret,from=a,uid=x", &["uid=x", "from=a"]),
+        ];
+        for (record, places) in table {
+            assert_eq!(&errors(record), places, "{record}");
         }
+        assert_eq!(errors(&"x,".repeat(10_000)).len(), MOST_ERRORS);
     }
 }

@@ -175,7 +175,7 @@ pub(crate) fn place_of(program: &Program, names: &[&str]) -> Option<Span> {
         InstructionKind::Run(run) => run
             .mounts
             .iter()
-            .flat_map(|mount| mount.split(','))
+            .flat_map(|mount| mount.text.split(','))
             .any(|option| option.strip_prefix("from=").is_some_and(is_named)),
         _ => false,
     };

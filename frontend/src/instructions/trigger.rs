@@ -67,6 +67,11 @@ fn placed_at(mut kind: InstructionKind, span: Span) -> InstructionKind {
                 pair.span = span;
             }
         }
+        InstructionKind::Run(run) => {
+            for mount in &mut run.mounts {
+                mount.span = span;
+            }
+        }
         _ => {}
     }
     kind

@@ -29,6 +29,15 @@ pub(super) const SILENT_ARGS: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKI
 /// Warnings after which names are no longer compared with what was meant: nobody reads so many.
 const MAX_SUGGESTIONS: usize = 1_000;
 
+/// Errors about one word or a mount's option, whatever the others say.
+const OF_ONE_WORD: [&str; 5] = [
+    "invalid-checksum",
+    "invalid-mode",
+    "invalid-mount",
+    "invalid-port",
+    "remote-source",
+];
+
 /// Evaluates one stage.
 pub(super) struct Evaluator<'a, 'b> {
     pub(super) inputs: Inputs<'a>,
@@ -105,11 +114,16 @@ impl<'a, 'b> Evaluator<'a, 'b> {
             if found.0.len() >= MOST_ERRORS {
                 break;
             }
-            if !Self::may_follow(planned, &errors, found) {
-                for error in errors.into_vec() {
-                    if self.is_certain_of(planned, &error) {
-                        found.push(error.within(lines));
-                    }
+            let told: Vec<Span> = if planned.is_trigger {
+                Vec::new()
+            } else {
+                let of_same = |error: &&Diagnostic| error.instruction_lines == Some(lines);
+                let told = found.0.iter().filter(of_same);
+                told.map(|error| error.span).collect()
+            };
+            for error in errors.into_vec() {
+                if !Self::may_follow(&error, &told, found) && self.is_certain_of(planned, &error) {
+                    found.push(error.within(lines));
                 }
             }
             let kind = &planned.instruction.kind;
@@ -121,16 +135,17 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         Ok(self.state)
     }
 
-    /// Whether what is wrong with an instruction may come from another error.
-    fn may_follow(planned: &StageInstruction<'_>, errors: &Errors, found: &Found) -> bool {
-        let instruction = &*planned.instruction;
+    /// Whether an error may come from another one: from those that were told of its instruction, at these places.
+    fn may_follow(error: &Diagnostic, told: &[Span], found: &Found) -> bool {
         // One of the stages of a circle always stands too low.
-        let is_of_circle = errors.first().code == "forward-reference"
-            && found
-                .0
-                .iter()
-                .any(|error| error.code == "circular-dependency");
-        is_of_circle || !planned.is_trigger && found.has(instruction.lines)
+        if error.code == "forward-reference" {
+            let mut found = found.0.iter();
+            return found.any(|error| error.code == "circular-dependency") || !told.is_empty();
+        }
+        let is_elsewhere =
+            |told: &Span| told.end <= error.span.start || error.span.end <= told.start;
+        let is_independent = OF_ONE_WORD.contains(&error.code) || error.code == "expansion";
+        !(told.is_empty() || is_independent && told.iter().all(is_elsewhere))
     }
 
     /// Whether an error is there whatever the values of variables are, where those are in doubt.
@@ -145,15 +160,8 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         if planned.is_trigger || !text.contains('$') {
             return !planned.is_trigger;
         }
-        // These are about one word or a mount's option, whatever the others say; only a mount's type counts for all of it.
-        let is_of_one_word = matches!(
-            error.code,
-            "invalid-checksum"
-                | "invalid-mode"
-                | "invalid-mount"
-                | "invalid-port"
-                | "remote-source"
-        );
+        // Of a mount only the type counts for all of it.
+        let is_of_one_word = OF_ONE_WORD.contains(&error.code);
         is_of_one_word && !text_at(error.span).contains('$') && !text.contains("type=$")
     }
 

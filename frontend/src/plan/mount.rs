@@ -5,37 +5,44 @@ use super::reach::mount_source;
 use super::table::{FromKind, FromName};
 use crate::diagnostic::{Diagnostic, Errors, Found};
 use crate::graph::{Input, Mount, MountKind};
-use crate::instruction::Instruction;
-use crate::mount_options::{MountOptions, MountType, ReadError};
+use crate::instruction::{Instruction, MountRecord};
+use crate::mount_options::{
+    MountOptions, MountType, OptionError, ReadError, SOURCE_KEYS, TARGET_KEYS, place_of_option,
+};
 use crate::path;
-use crate::text::Text;
+use crate::source::Span;
 
 impl Evaluator<'_, '_> {
     /// All mounts in the order of their flags.
     pub(super) fn mounts(
         &mut self,
         instruction: &Instruction,
-        records: &[Text],
+        records: &[MountRecord],
     ) -> Result<Vec<Mount>, Errors> {
         let mut found = Found::default();
         let mut read = Vec::new();
         for record in records {
-            let options =
-                MountOptions::read(record, |value| Ok(self.expand(instruction, value)?.text));
-            read.extend(found.or_default(options.map(Some).map_err(|error| {
-                match error {
-                    ReadError::Expansion(error) => error,
-                    ReadError::Option(error) => self
-                        .option_error(instruction, record, &error.word, error.message)
-                        .with_help(error.help),
+            let options = MountOptions::read(&record.text, |value| {
+                Ok(self.expand(instruction, value)?.text)
+            });
+            match options {
+                Ok(options) => read.push((record, options)),
+                Err(errors) => {
+                    for error in errors {
+                        found.push(match error {
+                            ReadError::Expansion(error) => error,
+                            ReadError::Option(error) => {
+                                self.option_error(instruction, record, error)
+                            }
+                        });
+                    }
                 }
-            })));
+            }
         }
-        found.into_result()?;
-        let mut found = Found::default();
+        // The reference reads all before it looks at what they say: those errors stay the first ones.
         let mut agents = 0;
         let mut mounts = Vec::new();
-        for (record, options) in records.iter().zip(read) {
+        for (record, options) in read {
             let mount = self.mount(instruction, record, options, &mut agents);
             mounts.extend(found.or_default(mount.map(Some)));
         }
@@ -45,11 +52,11 @@ impl Evaluator<'_, '_> {
     fn mount(
         &mut self,
         instruction: &Instruction,
-        record: &str,
+        record: &MountRecord,
         options: MountOptions,
         agents: &mut usize,
     ) -> Result<Mount, Diagnostic> {
-        let from = self.mount_input(instruction, record)?;
+        let from = self.mount_input(instruction, &record.text)?;
         Ok(match options.kind {
             MountType::Secret => self.secret(options),
             MountType::Ssh => {
@@ -62,17 +69,42 @@ impl Evaluator<'_, '_> {
         })
     }
 
-    /// An error about a word of a mount, pointing at it.
+    /// An error about an option of a mount, pointing at it.
     fn option_error(
         &self,
         instruction: &Instruction,
-        record: &str,
-        word: &str,
-        message: String,
+        record: &MountRecord,
+        error: OptionError,
     ) -> Diagnostic {
-        let of_record = self.inputs.place_of(instruction.span, record);
-        let span = self.inputs.place_of(of_record, word);
-        super::error("invalid-mount", span, message).within(instruction.lines)
+        let file = self.inputs.program.source.text();
+        let place = record.span;
+        let span = if file.get(place.start..place.end) == Some(&*record.text) {
+            Span::new(
+                place.start + error.place.start,
+                place.start + error.place.end,
+            )
+        } else {
+            self.inputs.place_of(place, &record.text[error.place])
+        };
+        super::error("invalid-mount", span, error.message)
+            .within(instruction.lines)
+            .with_help(error.help)
+    }
+
+    /// An error about the option of one of these names, the last one.
+    fn error_about(
+        &self,
+        instruction: &Instruction,
+        record: &MountRecord,
+        keys: &[&str],
+        (message, help): (&str, &str),
+    ) -> Diagnostic {
+        let error = OptionError {
+            place: place_of_option(&record.text, keys),
+            message: message.to_owned(),
+            help: help.to_owned(),
+        };
+        self.option_error(instruction, record, error)
     }
 
     /// Where a mount's `from` points; it is resolved for every type, so that a wrong name never passes.
@@ -98,17 +130,14 @@ impl Evaluator<'_, '_> {
     fn directory_mount(
         &self,
         instruction: &Instruction,
-        record: &str,
+        record: &MountRecord,
         options: MountOptions,
         from: Option<Input>,
     ) -> Result<Mount, Diagnostic> {
         let target = path::resolve(&self.state.directory(), &options.target);
         if target == "/" {
-            let message = "a mount can't cover `/`";
-            let error = self
-                .inputs
-                .error_at("invalid-mount", instruction, record, message);
-            return Err(error.with_help("give it a target below `/`"));
+            let words = ("a mount can't cover `/`", "give it a target below `/`");
+            return Err(self.error_about(instruction, record, TARGET_KEYS, words));
         }
         let source = path::clean(&format!("/{}", options.source));
         let is_read_only = options.is_read_only();
@@ -178,14 +207,14 @@ impl Evaluator<'_, '_> {
     fn ssh(
         &self,
         instruction: &Instruction,
-        record: &str,
+        record: &MountRecord,
         options: MountOptions,
         number: usize,
     ) -> Result<Mount, Diagnostic> {
         if !options.source.is_empty() {
-            let message = "a ssh mount has no option `source`".to_owned();
-            let error = self.option_error(instruction, record, "source", message);
-            return Err(error.with_help("say which agent with `id=name`"));
+            let message = "a ssh mount has no option `source`";
+            let words = (message, "say which agent with `id=name`");
+            return Err(self.error_about(instruction, record, SOURCE_KEYS, words));
         }
         let target = match &options.target[..] {
             "" => format!("/run/buildkit/ssh_agent.{number}"),

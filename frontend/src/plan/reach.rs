@@ -9,7 +9,7 @@ use crate::csv;
 use crate::diagnostic::Found;
 use crate::graph::ImageRequest;
 use crate::instruction::{Instruction, InstructionKind};
-use crate::instructions::parse_trigger;
+use crate::instructions::{has_variable, parse_trigger};
 use crate::platform::Platform;
 
 /// An instruction of a stage, or of its base.
@@ -183,13 +183,13 @@ pub(super) fn sources_of(instruction: &Instruction) -> Vec<OwnedFromName> {
         InstructionKind::Run(run) => run
             .mounts
             .iter()
-            .filter_map(|mount| named(mount_source(mount)?, FromKind::Mount))
+            .filter_map(|mount| named(mount_source(&mount.text)?, FromKind::Mount))
             .collect(),
         _ => Vec::new(),
     }
 }
 
-/// The last `from=` of a mount.
+/// The last `from=` of a mount, unless it is in error for holding a variable.
 pub(super) fn mount_source(mount: &str) -> Option<String> {
     // Most have none.
     let mut letters = mount.as_bytes().windows("from".len());
@@ -197,7 +197,8 @@ pub(super) fn mount_source(mount: &str) -> Option<String> {
         return None;
     }
     let fields = csv::fields(mount).ok()?;
-    let mut values = fields.iter().filter_map(|field| field.split_once('='));
+    let mut values = fields.iter().filter_map(|field| field.text.split_once('='));
     let from = values.rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
+    let from = from.filter(|(_, value)| !has_variable(value));
     from.map(|(_, value)| value.to_owned())
 }

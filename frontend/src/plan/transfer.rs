@@ -34,8 +34,11 @@ impl Evaluator<'_, '_> {
     ) -> Result<(), Errors> {
         let instruction = &*planned.instruction;
         let title = self.title(planned);
-        let expanded = self.expand_transfer(instruction, &copy.transfer, None)?;
         let mut found = Found::default();
+        let expanded = self.expand_transfer(instruction, &copy.transfer, None, &mut found);
+        let Some(expanded) = expanded else {
+            return found.into_result();
+        };
         let from = match copy.from.as_deref() {
             None | Some("") => Input::Context,
             Some(name) => {
@@ -73,9 +76,13 @@ impl Evaluator<'_, '_> {
     ) -> Result<(), Errors> {
         let instruction = &*planned.instruction;
         let title = self.title(planned);
-        let expanded = self.expand_transfer(instruction, &add.transfer, add.checksum.as_ref())?;
-        self.check_checksum(instruction, &expanded)?;
         let mut found = Found::default();
+        let checksum = add.checksum.as_ref();
+        let expanded = self.expand_transfer(instruction, &add.transfer, checksum, &mut found);
+        let Some(expanded) = expanded else {
+            return found.into_result();
+        };
+        found.or_default(self.check_checksum(instruction, &expanded));
         let mut sources = Vec::new();
         for path in &expanded.paths {
             let source = self.added(instruction, path, add, expanded.checksum.as_deref());
@@ -122,14 +129,15 @@ impl Evaluator<'_, '_> {
         })
     }
 
-    /// Expands all words, and reads the mode.
+    /// Expands all words, and reads the mode. None if a word could not be expanded: what it was to say is not known.
     fn expand_transfer(
         &mut self,
         instruction: &Instruction,
         transfer: &Transfer,
         checksum: Option<&Text>,
-    ) -> Result<Expanded, Errors> {
-        let mut found = Found::default();
+        found: &mut Found,
+    ) -> Option<Expanded> {
+        let mut wrong_modes = 0;
         let owner = found.or_default(self.expand_flag(instruction, transfer.chown.as_ref()));
         let mode_text = found.or_default(self.expand_flag(instruction, transfer.chmod.as_ref()));
         let mode = mode_text.as_ref().and_then(|text| {
@@ -140,6 +148,7 @@ impl Evaluator<'_, '_> {
                 super::error("invalid-mode", span, error.to_string())
                     .with_help("write an octal number such as `755`, or changes such as `u+x,go-w`")
             });
+            wrong_modes += usize::from(mode.is_err());
             found.or_default(mode.map(Some))
         });
         let checksum = found.or_default(self.expand_flag(instruction, checksum));
@@ -167,7 +176,7 @@ impl Evaluator<'_, '_> {
                 });
             }
         }
-        found.into_result().map(|()| Expanded {
+        (found.0.len() == wrong_modes).then_some(Expanded {
             owner,
             mode_text,
             mode,

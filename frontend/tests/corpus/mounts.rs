@@ -3,17 +3,18 @@
 use std::convert::Infallible;
 
 use rbuild_frontend::graph::Sharing;
+use rbuild_frontend::instruction::MountRecord;
 use rbuild_frontend::mount_options::MountOptions;
-use rbuild_frontend::text::Text;
 use serde_json::{Value, json};
 
 /// What stands for the mounts of a RUN of which one can't be read.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// The mounts of one RUN.
-pub(crate) fn all(records: &[Text]) -> Value {
-    let read =
-        |record: &Text| MountOptions::read(record, |value| Ok::<_, Infallible>(value.to_owned()));
+pub(crate) fn all(records: &[MountRecord]) -> Value {
+    let read = |record: &MountRecord| {
+        MountOptions::read(&record.text, |value| Ok::<_, Infallible>(value.to_owned()))
+    };
     let mounts: Result<Vec<_>, _> = records.iter().map(read).collect();
     mounts.map_or_else(
         |_| json!(UNREADABLE),

@@ -66,6 +66,71 @@ fn text_for_people() {
     assert_eq!(counted(1, "error"), "1 error");
 }
 
+/// Each of several mistakes in one instruction is pointed at by itself, also where the same word stands twice.
+#[test]
+fn all_errors_of_one_instruction() {
+    let text_of = "FROM base\nRUN --mount=type=cahce,target=/uid,mode=rwx \\\n    --mount=type=bind,target=/uid,uid=1,requird \\\n    --mount=type=cahce,\\\ntarget=/b --network=nome --devise=gpu true\n";
+    insta::assert_snapshot!(text(&report(text_of), Terminal::default()), @r"
+    error[unknown-flag]: unknown flag `--devise`
+     --> Dockerfile:5:26
+      |
+    5 | target=/b --network=nome --devise=gpu true
+      |                          ^^^^^^^^
+      |
+      = help: did you mean `--device`?
+
+    error[invalid-mount]: there is no mount type `cahce`
+     --> Dockerfile:2:13
+      |
+    2 | RUN --mount=type=cahce,target=/uid,mode=rwx \
+      |             ^^^^^^^^^^
+      |
+      = help: did you mean `cache`?
+
+    error[invalid-mount]: `rwx` is not a value for mount option `mode`
+     --> Dockerfile:2:36
+      |
+    2 | RUN --mount=type=cahce,target=/uid,mode=rwx \
+      |                                    ^^^^^^^^
+      |
+      = help: write an octal number such as `0755`
+
+    error[invalid-mount]: a bind mount has no option `uid`
+     --> Dockerfile:3:35
+      |
+    3 |     --mount=type=bind,target=/uid,uid=1,requird \
+      |                                   ^^^^^
+      |
+      = help: only cache, secret and ssh mounts have it
+
+    error[invalid-mount]: there is no mount option `requird`
+     --> Dockerfile:3:41
+      |
+    3 |     --mount=type=bind,target=/uid,uid=1,requird \
+      |                                         ^^^^^^^
+      |
+      = help: did you mean `required`?
+
+    error[invalid-mount]: there is no mount type `cahce`
+     --> Dockerfile:4:13
+      |
+    4 |     --mount=type=cahce,\
+      |             ^^^^^^^^^^
+      |
+      = help: did you mean `cache`?
+
+    error[invalid-flag-value]: `nome` is not a value of `--network`
+     --> Dockerfile:5:21
+      |
+    5 | target=/b --network=nome --devise=gpu true
+      |                     ^^^^
+      |
+      = help: did you mean `--network=none`?
+
+    7 errors
+    ");
+}
+
 /// A misspelt FROM takes the stage away from every line below: of that nothing is said, of all that is wrong otherwise
 /// everything.
 #[test]

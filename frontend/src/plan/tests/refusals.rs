@@ -311,8 +311,48 @@ fn all_independent_errors_are_told_the_references_first() {
                 ("expansion", 4),
                 ("expansion", 4),
                 ("invalid-mode", 5),
+                ("invalid-checksum", 5),
                 ("remote-source", 6),
                 ("remote-source", 6),
+            ],
+        ),
+        // Every option of every mount, every flag; what only follows from another error is not told.
+        (
+            "FROM a\nRUN --mount=type=cahce,target=/uid,uid=x,size=1 --mount=target=/uid,uid=1,ro=x --mount=target=/ --device=a,b,required=maybe --netwrok=none --security=no x\n",
+            &[
+                ("unknown-flag", 2),
+                ("invalid-mount", 2),
+                ("invalid-mount", 2),
+                ("invalid-mount", 2),
+                ("invalid-mount", 2),
+                ("invalid-mount", 2),
+                ("invalid-device", 2),
+                ("invalid-device", 2),
+                ("invalid-flag-value", 2),
+            ],
+        ),
+        (
+            "FROM a\nRUN --mount=from=$X,typ=y,from=$Z --mount='\"type=x\"y' --mount=from=9,uid=x z\n",
+            &[
+                ("variable-in-from", 2),
+                ("invalid-mount", 2),
+                ("variable-in-from", 2),
+                ("invalid-mount", 2),
+                ("invalid-mount", 2),
+            ],
+        ),
+        (
+            "FROM a\nCOPY --from=9 --chmod=9 --chown=${o https://b/c ${p d\nCOPY --from=9 --chmod=9 https://b/c d\nADD --chmod=9 --checksum=x b c d\n",
+            &[
+                ("unknown-stage", 2),
+                ("invalid-mode", 2),
+                ("expansion", 2),
+                ("expansion", 2),
+                ("unknown-stage", 3),
+                ("invalid-mode", 3),
+                ("remote-source", 3),
+                ("invalid-mode", 4),
+                ("misplaced-checksum", 4),
             ],
         ),
         // A circle is told once.

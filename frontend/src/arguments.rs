@@ -134,11 +134,13 @@ fn pairs<'a>(
                 .with_label("only a name")
                 .with_help(format!("write `{keyword} {}=VALUE`", text.text())));
         };
-        return Ok(Arguments::Pairs(vec![Pair {
+        let mut pairs = room.pairs();
+        pairs.push(Pair {
             name: word(name),
             value: word(value),
             is_legacy: true,
-        }]));
+        });
+        return Ok(Arguments::Pairs(pairs));
     }
     let mut pairs = room.pairs();
     for (text, span) in words {
@@ -181,7 +183,7 @@ fn quoted_words(text: Fragment<'_>, escape: char) -> impl Iterator<Item = (&str,
 }
 
 /// The bytes that mean nothing in a word, whatever the escape character is.
-const IS_PLAIN: [bool; 256] = {
+pub(crate) const IS_PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b'!';
     while byte <= b'~' {

@@ -19,10 +19,11 @@ use crate::arguments;
 use crate::diagnostic::{Diagnostic, Errors, MOST_ERRORS, Phase};
 use crate::directive::{Directive, DirectiveZone, Zone};
 use crate::flags;
-use crate::instruction::{Comments, Heredoc};
+use crate::instruction::{Comments, Heredoc, comment_of};
 use crate::keyword::Keyword;
 use crate::lines::{Fragment, LineReader, LogicalLine, PhysicalLine};
 use crate::source::{Lines, Source, Span};
+use crate::text::Text;
 
 /// A parsed file.
 #[derive(Clone, Debug)]
@@ -194,9 +195,6 @@ pub const MAX_FILE: usize = 16 << 20;
 /// not be pushed anywhere, and a plan of so many steps would fill the memory.
 pub const MAX_INSTRUCTIONS: usize = 100_000;
 
-/// Comments above one instruction that there is room for at once.
-const FIRST_COMMENTS: usize = 16;
-
 /// `ONBUILD ONBUILD …` is parsed this deep; all but the first level are refused later anyway.
 const MAX_TRIGGER_DEPTH: usize = 4;
 
@@ -222,7 +220,8 @@ pub(crate) fn read(
     let mut parser = Parser {
         reader: LineReader::new(source),
         zone: DirectiveZone::default(),
-        comments: Vec::with_capacity(FIRST_COMMENTS),
+        source,
+        comments: None,
         count: 0,
         warnings: Vec::new(),
         errors: Vec::new(),
@@ -263,8 +262,7 @@ pub(crate) fn read_at(
     let mut reader = LineReader::at(source, start);
     let first = reader.next_line().ok()??;
     let line = LogicalLine::read(first, &mut reader, escape).ok()??;
-    let mut node = parse_node(line.fragment(), escape, 0, &mut Room::default()).ok()?;
-    node.span = line.span;
+    let mut node = parse_node(line.fragment(), line.span, escape, 0, &mut Room::default()).ok()?;
     if node.can_have_heredocs() {
         read_heredocs(&mut node, &mut reader).ok()?;
     }
@@ -276,8 +274,9 @@ pub(crate) fn read_at(
 struct Parser<'a> {
     reader: LineReader<'a>,
     zone: DirectiveZone,
-    /// Comments since the last instruction.
-    comments: Vec<&'a str>,
+    source: &'a Source,
+    /// Where the comments since the last instruction stand.
+    comments: Option<Span>,
     /// Instructions handed out.
     count: usize,
     warnings: Vec<Diagnostic>,
@@ -347,11 +346,19 @@ impl<'a> Parser<'a> {
             }
         }
         if first.is_comment() {
-            collect_comment(&mut self.comments, first.raw);
+            self.collect_comment(first);
         } else {
             self.instruction(first, sink)?;
         }
         Ok(true)
+    }
+
+    /// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.
+    fn collect_comment(&mut self, line: PhysicalLine<'a>) {
+        self.comments = (!comment_of(line.text).is_empty()).then(|| {
+            let start = self.comments.map_or(line.start, |above| above.start);
+            Span::new(start, line.span().end)
+        });
     }
 
     /// Reads the instruction that a line begins, unless that is blank.
@@ -370,13 +377,14 @@ impl<'a> Parser<'a> {
         if !line.blank_lines.is_empty() {
             self.warnings.extend(blank_continuation(&line));
         }
-        let comments = Comments::of(&self.comments);
-        self.comments.clear();
-        match parse_node(line.fragment(), escape, 0, &mut self.room) {
+        let comments = self.comments.take().map(|lines| {
+            let text = &self.source.text()[lines.start..lines.end];
+            Text::at(lines.start, text, self.source)
+        });
+        match parse_node(line.fragment(), line.span, escape, 0, &mut self.room) {
             // Stays where it is: a node is large.
             Ok(ref mut node) => {
-                node.comments = comments;
-                node.span = line.span;
+                node.comments = Comments::of(comments);
                 if node.can_have_heredocs() {
                     read_heredocs(node, &mut self.reader)?;
                 }
@@ -421,20 +429,6 @@ fn too_many(line: &LogicalLine<'_>) -> Diagnostic {
         .with_help("do more in each RUN, or call a script")
 }
 
-/// Keeps a comment for the instruction below. An empty one separates: what stood above it is forgotten.
-fn collect_comment<'a>(comments: &mut Vec<&'a str>, line: &'a str) {
-    // Of an indented comment the reference removes the first blank instead of the `#`, so those never match a rule
-    // that looks at comments; the same here.
-    let mut chars = line.chars();
-    chars.next();
-    let comment = chars.as_str().trim();
-    if comment.is_empty() {
-        comments.clear();
-    } else {
-        comments.push(comment);
-    }
-}
-
 /// `NoEmptyContinuation`, pointing at the first blank line. Its lines are the last one, as the reference has it.
 fn blank_continuation(line: &LogicalLine<'_>) -> Option<Diagnostic> {
     let first = line.blank_lines.first()?;
@@ -455,9 +449,10 @@ fn blank_continuation(line: &LogicalLine<'_>) -> Option<Diagnostic> {
     Some(edits.fold(warning, |warning, blank| warning.with_edit(*blank, "")))
 }
 
-/// Parses one instruction's joined text; `depth` counts the ONBUILDs around it.
+/// Parses one instruction's joined text, which stands at `span`; `depth` counts the ONBUILDs around it.
 fn parse_node<'a>(
     line: Fragment<'a>,
+    span: Span,
     escape: char,
     depth: usize,
     room: &mut Room,
@@ -470,7 +465,13 @@ fn parse_node<'a>(
     let keyword = Keyword::of(word.text());
     let is_trigger = keyword == Keyword::Onbuild && !rest.text().is_empty();
     let arguments = if is_trigger && depth < MAX_TRIGGER_DEPTH {
-        Arguments::Trigger(Box::new(parse_node(rest, escape, depth + 1, room)?))
+        Arguments::Trigger(Box::new(parse_node(
+            rest,
+            rest.span(),
+            escape,
+            depth + 1,
+            room,
+        )?))
     } else if is_trigger {
         Arguments::Text(arguments::word(rest))
     } else {
@@ -479,7 +480,7 @@ fn parse_node<'a>(
     Ok(Node {
         keyword,
         word: arguments::word(word),
-        span: line.span(),
+        span,
         lines: line.lines(),
         text: Cow::Borrowed(line.text()),
         flags,

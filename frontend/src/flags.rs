@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::arguments::IS_PLAIN;
 use crate::ast::{Room, Word};
 use crate::diagnostic::{Diagnostic, Found, Phase};
 use crate::lines::Fragment;
@@ -70,9 +71,8 @@ fn behind_blanks(text: Fragment<'_>) -> Fragment<'_> {
 /// The flag at the front without quotes, and how many bytes it takes. An unclosed quote runs to the end.
 fn lex_one(text: &str, escape: char) -> (Cow<'_, str>, usize) {
     // Most flags are written as they are meant.
-    let is_special = |byte: &u8| !matches!(byte, b'!'..=b'~') || b"'\"".contains(byte);
     let mut bytes = text.as_bytes().iter();
-    let plain = bytes.position(|byte| is_special(byte) || char::from(*byte) == escape);
+    let plain = bytes.position(|byte| !IS_PLAIN[usize::from(*byte)]);
     let plain = plain.unwrap_or(text.len());
     if text[plain..].chars().next().is_none_or(is_ascii_blank) {
         return (Cow::Borrowed(&text[..plain]), plain);

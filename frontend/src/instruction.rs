@@ -50,30 +50,28 @@ impl Program {
 /// The comments right above an instruction, without `#` and the blanks around.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comments {
-    /// Each ends in a newline.
-    lines: String,
+    /// The lines that they stand on, from the first to the last, and perhaps blank lines between.
+    lines: Option<Text>,
 }
 
 impl Comments {
-    /// Of lines that hold no newline.
-    pub(crate) fn of(comments: &[&str]) -> Self {
-        let length = comments.iter().map(|comment| comment.len() + 1).sum();
-        let mut lines = String::with_capacity(length);
-        for comment in comments {
-            lines.push_str(comment);
-            lines.push('\n');
-        }
+    /// Of lines that hold nothing but comments and blanks.
+    pub(crate) fn of(lines: Option<Text>) -> Self {
         Self { lines }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.is_none()
     }
 
     /// Each of them, from the top.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.lines.split_terminator('\n')
+        let lines = self.lines.as_deref().unwrap_or_default();
+        lines
+            .split('\n')
+            .map(comment_of)
+            .filter(|text| !text.is_empty())
     }
 
     /// What they say about a name: the rest of the first one that begins with it.
@@ -84,6 +82,15 @@ impl Comments {
         };
         self.iter().find_map(describes)
     }
+}
+
+/// What a line says that is a comment; nothing for a blank line.
+pub(crate) fn comment_of(line: &str) -> &str {
+    // Of an indented comment the reference removes the first blank instead of the `#`, so those never match a rule
+    // that looks at comments; the same here.
+    let mut chars = line.chars();
+    chars.next();
+    chars.as_str().trim()
 }
 
 impl Stage {

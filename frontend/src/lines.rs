@@ -10,11 +10,13 @@
 //! in the file. Heredoc bodies are read from the same [`LineReader`] by [`crate::ast`]. Directives are not looked at.
 
 mod fragment;
+mod newline;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 pub(crate) use fragment::Fragment;
+use newline::newline_in;
 
 use crate::diagnostic::{Diagnostic, Phase};
 use crate::source::{Lines, Source, Span};
@@ -29,8 +31,8 @@ pub(crate) struct PhysicalLine<'a> {
     pub(crate) start: usize,
     /// Line number, counted from 1.
     pub(crate) number: usize,
-    /// Its text, newline included.
-    pub(crate) raw: &'a str,
+    /// Offset of the next line.
+    pub(crate) end: usize,
     /// Its text without any `\r` and `\n` at the end.
     pub(crate) text: &'a str,
 }
@@ -84,9 +86,6 @@ pub(crate) struct LineReader<'a> {
     text: &'a str,
     /// Offset of the next line.
     offset: usize,
-    /// Newlines behind it, counted from `first`.
-    newlines: memchr::Memchr<'a>,
-    first: usize,
     /// Lines handed out.
     count: usize,
     /// Whether there is more to read than one instruction.
@@ -120,8 +119,6 @@ impl<'a> LineReader<'a> {
         Self {
             text,
             offset,
-            newlines: memchr::memchr_iter(b'\n', &text.as_bytes()[offset..]),
-            first: offset,
             count: 0,
             reads_all: true,
             spare: Spare::default(),
@@ -132,8 +129,6 @@ impl<'a> LineReader<'a> {
     pub(crate) fn at(source: &'a Source, offset: usize) -> Self {
         Self {
             offset,
-            newlines: memchr::memchr_iter(b'\n', &source.text().as_bytes()[offset..]),
-            first: offset,
             count: source.line_at(offset) - 1,
             reads_all: false,
             ..Self::new(source)
@@ -152,21 +147,26 @@ impl<'a> LineReader<'a> {
     }
 
     /// The next line; none at the end of the file.
+    #[expect(
+        clippy::inline_always,
+        reason = "a tenth of what reading takes would be calls"
+    )]
+    #[inline(always)]
     pub(crate) fn next_line(&mut self) -> Result<Option<PhysicalLine<'a>>, Diagnostic> {
         let start = self.offset;
-        let (length, newline) = match self.newlines.next() {
-            Some(at) => (self.first + at - start, 1),
-            None if start == self.text.len() => return Ok(None),
-            None => (self.text.len() - start, 0),
+        let rest = &self.text[start..];
+        let (length, newline) = match newline_in(rest.as_bytes()) {
+            Some(at) => (at, 1),
+            None if rest.is_empty() => return Ok(None),
+            None => (rest.len(), 0),
         };
         self.offset = start + length + newline;
         self.count += 1;
-        let raw = &self.text[start..self.offset];
         let line = PhysicalLine {
             start,
             number: self.count,
-            raw,
-            text: without_returns(&raw[..length]),
+            end: self.offset,
+            text: without_returns(&rest[..length]),
         };
         if length > MAX_LINE {
             return Err(too_long(&line));
@@ -199,6 +199,7 @@ fn without_returns(text: &str) -> &str {
     }
 }
 
+#[cold]
 fn too_long(line: &PhysicalLine<'_>) -> Diagnostic {
     let message = format!("line {} is longer than {MAX_LINE} bytes", line.number);
     let span = Span::new(line.start, line.start);
@@ -271,8 +272,7 @@ impl<'a> LogicalLine<'a> {
                 continue;
             }
             if trimmed.is_empty() {
-                let end = next.start + next.raw.len();
-                self.blank_lines.push(Span::new(next.start, end));
+                self.blank_lines.push(Span::new(next.start, next.end));
                 continue;
             }
             let (part, goes_on) = strip_continuation(next.text, escape);

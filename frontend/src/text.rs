@@ -29,17 +29,20 @@ impl Text {
     }
 
     /// A text that stands in the file at `start`, if it does.
-    pub(crate) fn at(start: usize, text: &str, source: &Source) -> Self {
+    pub(crate) fn at(start: usize, written: &str, source: &Source) -> Self {
+        let text = written.as_bytes();
         let end = start + text.len();
-        let place = u32::try_from(start).ok().zip(u32::try_from(end).ok());
-        let is_there = source.text().as_bytes().get(start..end) == Some(text.as_bytes());
-        match place.filter(|_| is_there) {
-            Some((start, end)) => Self(Kept::Place {
+        let file = source.text().as_bytes();
+        // Most are borrowed from the file: then there is nothing to compare.
+        let is_text = |there: &[u8]| std::ptr::eq(there, text) || there == text;
+        let is_there = file.get(start..end).is_some_and(is_text);
+        match (u32::try_from(start), u32::try_from(end)) {
+            (Ok(start), Ok(end)) if is_there => Self(Kept::Place {
                 source: source.clone(),
                 start,
                 end,
             }),
-            None => Self(Kept::Copy(text.into())),
+            _ => Self(Kept::Copy(written.into())),
         }
     }
 

@@ -29,6 +29,7 @@ impl<'a> Fragment<'a> {
     }
 
     /// Its place in the file.
+    #[inline]
     pub(crate) fn span(&self) -> Span {
         self.line.span_of(self.start..self.start + self.text.len())
     }
@@ -57,6 +58,7 @@ impl<'a> Fragment<'a> {
     }
 
     /// Without white space at both ends.
+    #[inline]
     pub(crate) fn trim(&self) -> Self {
         let text = self.text();
         // Nothing to remove from most.

@@ -130,7 +130,7 @@ impl Engine {
         } = Ground::of(options)?;
         let trees = Arc::new(TreesOfSpawner(spawner.clone()));
         let store = Store::open_with(&root, trees).map_err(BuildError::store)?;
-        spawner.keep_store_at(&root);
+        spawner.keep_store_at(store.root());
         Ok(Self {
             store,
             spawner,

@@ -63,11 +63,19 @@ pub(crate) fn create_node(
     }
 }
 
+/// Whether a directory lies on overlayfs.
+fn is_on_overlay(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
+    const MAGIC: u64 = 0x794c_7630;
+    let kind = rustix::fs::fstatfs(directory)?.f_type;
+    Ok(u64::try_from(kind) == Ok(MAGIC))
+}
+
 /// Makes the mark of a deletion: a device `0:0`, or the form of it with an attribute, where the file system is an overlay
 /// itself and keeps such devices for its own.
 pub(crate) fn create_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match create_node(directory, name, Node::CharDevice(0, 0)) {
-        Err(Errno::PERM) => {}
+        // Nowhere else: kernels before 6.7 would not take the other form for a deletion.
+        Err(Errno::PERM) if is_on_overlay(directory)? => {}
         made => return made,
     }
     let file = create_file(directory, name)?;

@@ -476,6 +476,13 @@ fn a_store_without_overlays_is_worked_in_by_copies() {
         (owner, image.text("tmp/who").as_str()),
         (Some((7, 8)), "1000\n")
     );
+    let kept = fs::read_dir(place.path().join("etc/u/store")).unwrap();
+    let names: Vec<_> = kept.map(|entry| entry.unwrap().file_name()).collect();
+    let is_trial = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("probe");
+    assert!(
+        !names.is_empty() && !names.iter().any(is_trial),
+        "{names:?}"
+    );
     let place = Place::new();
     let user = ByUser::new(&place).before(RAM);
     let root = user.home().join("s/store").display().to_string();

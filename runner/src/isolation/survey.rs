@@ -105,18 +105,16 @@ pub(crate) fn survey(store: &Path) -> Survey {
 }
 
 fn overlay_words(attempt: &Attempt, store: &Path) -> Result<String, Finding> {
-    match &attempt.overlay {
-        Ok(()) => Ok("the store's file system takes overlay mounts".to_owned()),
-        Err(error) if store_file_system(store).is_some() && has_user_xattrs(store) => {
-            Err(Finding::new(
-                format!(
-                    "{}: steps work on copies of their root file systems, made once along a chain",
-                    one_line(error)
-                ),
-                error.help.clone().unwrap_or_default(),
-            ))
-        }
-        Err(error) => Err(Finding::new(
+    let doubt = store_file_system(store).filter(|_| has_user_xattrs(store));
+    match (&attempt.overlay, doubt) {
+        (Ok(()), _) => Ok("the store's file system takes overlay mounts".to_owned()),
+        (Err(_), Some((place, remedy))) => Err(Finding::new(
+            format!(
+                "the store is on {place}: steps work on copies of their root file systems, made once along a chain"
+            ),
+            remedy,
+        )),
+        (Err(error), None) => Err(Finding::new(
             one_line(error),
             error.help.clone().unwrap_or_default(),
         )),

@@ -79,7 +79,7 @@ pub(crate) fn install_all(bench: &Bench, table: &mut Table, peers: &[Peer]) -> R
         let mut times = Times::default();
         for _ in 0..if bench.is_quick { 1 } else { 3 } {
             settle(&place)?;
-            times.take(|| run(peer.build(&context, "packages").arg("--no-cache")))?;
+            times.take(|| run(&mut peer.build_anew(&context, "packages")))?;
         }
         table.beside(&peer.name, &times, 1);
     }

@@ -62,6 +62,15 @@ impl Peer {
 
     /// The same for an image with a name.
     pub(crate) fn build_as(&self, context: &Path, storage: &str, name: &str) -> Command {
+        self.command(context, storage, name, &[])
+    }
+
+    /// The same where nothing that was built before is looked at.
+    pub(crate) fn build_anew(&self, context: &Path, storage: &str) -> Command {
+        self.command(context, storage, "bench", &["--no-cache"])
+    }
+
+    fn command(&self, context: &Path, storage: &str, name: &str, flags: &[&str]) -> Command {
         let mut command;
         match self.kind {
             Kind::Buildah => {
@@ -71,18 +80,23 @@ impl Peer {
                 command.arg("--runroot").arg(place.join("run"));
                 // Debian's crun refuses hybrid cgroups.
                 command.args(["bud", "--layers", "--runtime", "runc"]);
-                command.args(["--network", "host", "--tag", name, "--file"]);
+                command
+                    .args(flags)
+                    .args(["--network", "host", "--tag", name, "--file"]);
                 command.arg(context.join("Dockerfile")).arg(context);
             }
             Kind::Docker => {
                 command = Command::new("docker");
                 command
                     .args(["build", "--network", "host", "--tag", name])
+                    .args(flags)
                     .arg(context);
             }
             Kind::Buildctl => {
                 command = Command::new("buildctl");
-                command.args(["build", "--frontend", "dockerfile.v0"]);
+                command
+                    .args(["build", "--frontend", "dockerfile.v0"])
+                    .args(flags);
                 for kind in ["dockerfile", "context"] {
                     command
                         .arg("--local")
@@ -98,11 +112,11 @@ impl Peer {
 
     /// The same where nothing is cached.
     pub(crate) fn build_cold(&self, context: &Path, storage: &str) -> Command {
-        let mut command = self.build(context, storage);
-        if !matches!(self.kind, Kind::Buildah) {
-            command.arg("--no-cache");
+        match self.kind {
+            // Its storage is new.
+            Kind::Buildah => self.build(context, storage),
+            Kind::Docker | Kind::Buildctl => self.build_anew(context, storage),
         }
-        command
     }
 }
 

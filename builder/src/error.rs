@@ -308,9 +308,12 @@ pub enum StepError {
         #[source]
         source: std::io::Error,
     },
-    /// A pipe or `/dev/null` could not be opened.
+    /// A pipe could not be opened.
     #[error("cannot set up the command's output")]
     Pipe(#[source] rustix::io::Errno),
+    /// This machine's `/dev/null`, the command's input, could not be opened.
+    #[error("cannot open `/dev/null`")]
+    NoNull(#[source] rustix::io::Errno),
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] Boxed),
@@ -371,6 +374,9 @@ impl StepError {
             Self::Select(SelectError::NotFound { .. }) => {
                 Some("paths are relative to the root of what is copied from; nothing outside it can be used".to_owned())
             }
+            Self::NoNull(_) => Some(
+                "a step has its devices from the /dev of the machine that rbuild runs on: in a bare root, bind one there".to_owned(),
+            ),
             Self::OutOfMemory { .. } => {
                 Some("give the steps more with `--memory`, or have this one do less at a time, such as `make -j2`".to_owned())
             }

@@ -390,7 +390,7 @@ fn output_pipes(
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )
-    .map_err(StepError::Pipe)?;
+    .map_err(StepError::NoNull)?;
     let readers = [
         reader(workspace, (step, Stream::Stdout), stdout_read, tail),
         reader(workspace, (step, Stream::Stderr), stderr_read, tail),

@@ -11,6 +11,7 @@ mod transfer;
 mod trigger;
 
 pub(crate) use run::has_variable;
+pub(crate) use trigger::in_trigger;
 pub use trigger::parse_trigger;
 
 use crate::ast::{self, Node, Word};

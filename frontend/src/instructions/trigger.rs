@@ -12,15 +12,10 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
     let place = |error: Diagnostic| Diagnostic {
         span,
         instruction_lines: Some(lines),
-        message: format!(
-            "in the ONBUILD trigger `{}`: {}",
-            text.trim(),
-            error.message
-        ),
         // They point into the trigger's own text.
         notes: Vec::new(),
         edits: Vec::new(),
-        ..error
+        ..in_trigger(text, error)
     };
     let refuse = |message: &str, help: &str| {
         let error =
@@ -52,6 +47,16 @@ pub fn parse_trigger(text: &str, span: Span, lines: Lines) -> Result<Instruction
             trigger: Some(std::mem::take(&mut node.text).into_owned()),
         }),
     }
+}
+
+/// An error about a trigger, which the place of the error does not show.
+pub(crate) fn in_trigger(text: &str, error: Diagnostic) -> Diagnostic {
+    let message = format!(
+        "in the ONBUILD trigger `{}`: {}",
+        text.trim(),
+        error.message
+    );
+    Diagnostic { message, ..error }
 }
 
 /// The places of words, which lie in the trigger's own text, become that of the `FROM`.

@@ -17,6 +17,7 @@ use crate::graph::{
     Copy, CopySource, ImageReference, Input, Operation, StageIndex, Step, StepIndex, Unpack,
 };
 use crate::instruction::{Instruction, InstructionKind};
+use crate::instructions::in_trigger;
 use crate::path;
 use crate::platform::Platform;
 use crate::source::Span;
@@ -122,9 +123,14 @@ impl<'a, 'b> Evaluator<'a, 'b> {
                 told.map(|error| error.span).collect()
             };
             for error in errors.into_vec() {
-                if !Self::may_follow(&error, &told, found) && self.is_certain_of(planned, &error) {
-                    found.push(error.within(lines));
+                if Self::may_follow(&error, &told, found) || !self.is_certain_of(planned, &error) {
+                    continue;
                 }
+                let error = match &planned.instruction.trigger {
+                    Some(text) => in_trigger(text, error),
+                    None => error,
+                };
+                found.push(error.within(lines));
             }
             let kind = &planned.instruction.kind;
             self.state.is_certain &= !matches!(
@@ -156,9 +162,14 @@ impl<'a, 'b> Evaluator<'a, 'b> {
         }
         let file = self.inputs.program.source.text();
         let text_at = |span: Span| file.get(span.start..span.end).unwrap_or("$");
-        let text = text_at(planned.instruction.span);
-        if planned.is_trigger || !text.contains('$') {
-            return !planned.is_trigger;
+        // A trigger does not stand in the file.
+        let trigger = planned.instruction.trigger.as_deref();
+        let text = trigger.unwrap_or_else(|| text_at(planned.instruction.span));
+        if !text.contains('$') {
+            return true;
+        }
+        if planned.is_trigger {
+            return false;
         }
         // Of a mount only the type counts for all of it.
         let is_of_one_word = OF_ONE_WORD.contains(&error.code);

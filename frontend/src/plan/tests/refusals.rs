@@ -3,7 +3,7 @@
 use super::Case;
 use crate::diagnostic::Errors;
 use crate::graph::PlanOptions;
-use crate::instructions::parse_partly;
+use crate::instructions::{self, parse_partly};
 use crate::plan::errors_without_images;
 use crate::source::{Lines, Source};
 
@@ -355,6 +355,15 @@ fn all_independent_errors_are_told_the_references_first() {
                 ("misplaced-checksum", 4),
             ],
         ),
+        // The same of triggers, as far as no variable is in them.
+        (
+            "FROM a AS b\nONBUILD COPY --form=x c d\nONBUILD RUN --mount=type=cahce,ro=x e\nONBUILD EXPOSE $P x\nFROM b\n",
+            &[
+                ("unknown-flag", 5),
+                ("invalid-mount", 5),
+                ("invalid-mount", 5),
+            ],
+        ),
         // A circle is told once.
         (
             "FROM a AS b\nCOPY --from=c d e\nFROM a AS c\nCOPY --from=b d e\n",
@@ -373,6 +382,21 @@ fn all_independent_errors_are_told_the_references_first() {
     for (text, expected) in table {
         assert_eq!(&all_errors(text), expected, "{text}");
     }
+}
+
+#[test]
+fn an_error_of_a_trigger_names_it() {
+    let text = "FROM a AS b\nONBUILD EXPOSE x\nFROM b\n";
+    let program = instructions::parse(&Source::new("Dockerfile", text.as_bytes()));
+    let program = program.expect("triggers are read where they fire");
+    let errors = errors_without_images(&program, &PlanOptions::default());
+    let messages: Vec<_> = errors.iter().map(|error| &*error.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "in the ONBUILD trigger `EXPOSE x`: `x` is not a port: `x` is not a port number between 0 and 65535"
+        ]
+    );
 }
 
 #[test]

@@ -372,7 +372,11 @@ fn refuse(place: Range<usize>, message: String, help: impl Into<String>) -> Opti
 }
 
 fn unknown(field: &Field, key: &str) -> OptionError {
-    let message = format!("there is no mount option `{key}`");
+    let written = field
+        .text
+        .split_once('=')
+        .map_or(&*field.text, |(key, _)| key);
+    let message = format!("there is no mount option `{written}`");
     let help = suggestion(key, KEYS, "see the list of options of RUN --mount");
     refuse(field.place.clone(), message, help)
 }

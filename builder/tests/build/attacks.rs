@@ -82,18 +82,19 @@ fn a_source_that_is_a_link() {
 /// Options of mount(8) are none of `RUN --mount`'s.
 #[test]
 fn a_mount_option_of_ones_own() {
-    for (option, refusal) in [
-        ("bind-propagation=shared", "there is no mount option `"),
-        ("bind-propagation=dev,suid", "there is no mount option `"),
-        ("relabel=shared", "there is no mount option `"),
-        // Words without a value are looked at before their names are.
-        ("z", "mount option `z` needs a value"),
-        ("U", "mount option `U` needs a value"),
-        ("z=true", "there is no mount option `"),
+    for option in [
+        "bind-propagation=shared",
+        "bind-propagation=dev,suid",
+        "relabel=shared",
+        "z",
+        "U",
+        "z=true",
     ] {
         let dockerfile = format!("FROM base\nRUN --mount=type=bind,{option},target=/m true\n");
         let (_, log) = Place::new().build(&dockerfile).err();
-        assert!(log.contains(refusal), "{option}: {log}");
+        let name = option.split(['=', ',']).next().unwrap_or_default();
+        let refusal = format!("there is no mount option `{name}`");
+        assert!(log.contains(&refusal), "{option}: {log}");
     }
 }
 

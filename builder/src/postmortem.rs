@@ -5,8 +5,6 @@
 mod program;
 mod said;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use rbuild_runner::job::CommandStatus;
 use rbuild_runner::{JobError, JobErrorKind};
 
@@ -64,25 +62,23 @@ pub(crate) fn of_program(error: &JobError, files: &Files) -> Option<String> {
 }
 
 /// The end of what a command wrote, gathered while it runs.
-#[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<Vec<u8>>>);
+#[derive(Default)]
+pub(crate) struct Tail(Vec<u8>);
 
 impl Tail {
     /// Adds what came.
-    pub(crate) fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
         // Cut seldom, so that a flood is not moved for each read.
-        if kept.len() > 4 * TAIL {
-            let cut = kept.len() - TAIL;
-            kept.drain(..cut);
+        if self.0.len() > 4 * TAIL {
+            let cut = self.0.len() - TAIL;
+            self.0.drain(..cut);
         }
     }
 
     /// What is kept.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept[kept.len().saturating_sub(TAIL)..].to_vec()
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0[self.0.len().saturating_sub(TAIL)..]
     }
 }
 
@@ -92,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_end_is_kept_whatever_came_before() {
-        let tail = Tail::default();
+        let mut tail = Tail::default();
         for number in 0..20_000 {
             tail.push(format!("line {number}\n").as_bytes());
         }

@@ -5,6 +5,7 @@ mod cache_mounts;
 mod copy;
 mod files;
 pub(crate) mod mounts;
+mod output;
 mod run;
 mod seal;
 pub(crate) mod ssh;
@@ -19,6 +20,7 @@ use crate::error::StepError;
 use crate::solve::{Made, Reading, Solver};
 
 pub(crate) use copy::copy_to_root;
+pub(crate) use run::CancelHandle;
 pub(crate) use seal::commit as commit_layer;
 
 /// Everything one step needs to be done.
@@ -37,16 +39,13 @@ impl StepJob {
     pub(crate) fn operation(&self) -> &Operation {
         &self.solver.graph.steps[self.index.0].operation
     }
-}
 
-/// Does the work and commits the layer.
-pub(crate) async fn carry_out(job: StepJob) -> Result<Made, StepError> {
-    match job.operation() {
-        Operation::Run(_) => run::run(job).await,
-        Operation::Copy(_) | Operation::Workdir { .. } => {
-            let workspace = Arc::clone(&job.solver.workspace);
-            workspace.blocking(move || files::change(&job)).await
+    /// Does the work and commits the layer. Blocks; `cancel` ends a command from outside.
+    pub(crate) fn carry_out(&self, cancel: &CancelHandle) -> Result<Made, StepError> {
+        match self.operation() {
+            Operation::Run(_) => run::run(self, cancel),
+            Operation::Copy(_) | Operation::Workdir { .. } => files::change(self),
+            Operation::Image(_) => Err(StepError::Internal("an image step has no work of its own")),
         }
-        Operation::Image(_) => Err(StepError::Internal("an image step has no work of its own")),
     }
 }

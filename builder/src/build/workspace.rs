@@ -201,10 +201,11 @@ impl Workspace {
     /// Types and sizes only: flipped bits in a file are found when a layer is packed.
     pub(crate) fn check_chain(&self, chain: &Chain) -> Result<(), StepError> {
         for layer in chain {
-            let is_new = self.lock_checked().insert(layer.snapshot.clone());
-            if !is_new {
+            // Mostly it was: a build of many steps comes here with one layer more each time.
+            if self.lock_checked().contains(&layer.snapshot) {
                 continue;
             }
+            self.is_fresh(&layer.snapshot);
             match self.lease.verify_snapshot(&layer.snapshot) {
                 Err(LayerError::Db(error)) => return Err(StepError::store(error)),
                 verified => verified.map_err(|error| StepError::Damaged {
@@ -216,7 +217,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Says that a snapshot was made in this build and needs no check.
+    /// Says that a snapshot needs no check, or no further one: it was made in this build, or is being looked at.
     pub(crate) fn is_fresh(&self, snapshot: &SnapshotId) {
         self.lock_checked().insert(snapshot.clone());
     }

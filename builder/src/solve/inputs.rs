@@ -50,6 +50,20 @@ pub(crate) struct Prepared {
     pub(crate) readings: Vec<Reading>,
 }
 
+impl Prepared {
+    /// Neither files nor servers: no more is known of it than its definition says.
+    pub(super) fn reads_nothing(&self) -> bool {
+        let is_nothing = |reading| matches!(reading, &Reading::Nothing);
+        self.readings.iter().all(is_nothing)
+    }
+
+    /// Something is fetched from a server before the work.
+    pub(super) fn is_fetched(&self) -> bool {
+        let is_source = |reading| matches!(reading, &Reading::Source(_));
+        self.readings.iter().any(is_source)
+    }
+}
+
 /// Steps that `index` needs a result of: its parent first, each once.
 pub(crate) fn dependencies(graph: &Graph, index: StepIndex) -> Vec<StepIndex> {
     let step = &graph.steps[index.0];

@@ -29,6 +29,9 @@ pub(crate) struct Made {
     pub(crate) inputs: Option<Vec<InputKey>>,
 }
 
+/// Gives what a step reads; blocks.
+type Readings = Box<dyn FnOnce() -> Vec<Reading> + Send>;
+
 impl Solver {
     /// Takes the result that the parents' real content leads to, or does the work.
     pub(super) async fn take_or_run(
@@ -45,21 +48,10 @@ impl Solver {
             .map(|parent| results[&parent].chain.clone())
             .unwrap_or_default();
         let started = Instant::now();
-        let resolved = {
-            let (solver, results) = (Arc::clone(self), results.clone());
-            self.workspace
-                .blocking(move || {
-                    inputs::resolve(
-                        &solver.graph,
-                        &solver.workspace,
-                        index,
-                        &solver.prepared[index.0],
-                        &results,
-                    )
-                })
-                .await
-                .map_err(|error| BuildError::step(&self.graph, index, error))?
-        };
+        let resolved = self
+            .resolve(index, results)
+            .await
+            .map_err(|error| BuildError::step(&self.graph, index, error))?;
         let mut parts = self.parts(index, &parent, &resolved);
         let stands_as_planned = results.values().all(|result| result.is_as_planned);
         parts.extend(decide::stands_on(&self.graph, index, |other| {
@@ -90,14 +82,16 @@ impl Solver {
         self.workspace.emit(Event::Started(self.id(index)));
         let readings = {
             let (solver, parts) = (Arc::clone(self), parts.clone());
-            self.workspace
-                .blocking(move || {
-                    solver.explain(index, &parts, &resolved);
-                    resolved.into_iter().map(|(reading, _)| reading).collect()
-                })
-                .await
+            let explain = move || {
+                solver.explain(index, &parts, &resolved);
+                resolved.into_iter().map(|(reading, _)| reading).collect()
+            };
+            self.readings(index, explain).await
         };
-        let made = self.work(index, &parent, readings, results).await;
+        let made = match readings {
+            Ok(readings) => self.work(index, &parent, readings, results).await,
+            Err(error) => Err(error),
+        };
         let duration = started.elapsed();
         let made = match made {
             Ok(made) => made,
@@ -255,39 +249,84 @@ impl Solver {
         Ok(Some(record))
     }
 
+    /// What the step reads, found in what it stands on. A step that reads nothing wakes no other thread for it.
+    async fn resolve(
+        self: &Arc<Self>,
+        index: StepIndex,
+        results: &BTreeMap<StepIndex, StepResult>,
+    ) -> Result<Vec<(Reading, InputKey)>, StepError> {
+        let prepared = &self.prepared[index.0];
+        let (graph, workspace) = (&self.graph, &self.workspace);
+        if prepared.reads_nothing() {
+            return inputs::resolve(graph, workspace, index, prepared, results);
+        }
+        let (solver, results) = (Arc::clone(self), results.clone());
+        let resolve = move || {
+            let prepared = &solver.prepared[index.0];
+            inputs::resolve(&solver.graph, &solver.workspace, index, prepared, &results)
+        };
+        workspace.blocking(resolve).await
+    }
+
+    /// What the step reads, once `explain` has told why it runs: before anything is fetched, or with the work itself.
+    async fn readings(
+        self: &Arc<Self>,
+        index: StepIndex,
+        explain: impl FnOnce() -> Vec<Reading> + Send + 'static,
+    ) -> Result<Readings, StepError> {
+        if !self.prepared[index.0].is_fetched() {
+            return Ok(Box::new(explain));
+        }
+        let readings = self.workspace.blocking(explain).await;
+        let fetch = inputs::fetch(&self.graph, &self.workspace, index, readings);
+        match self.workspace.cancel.run_until_cancelled(fetch).await {
+            Some(readings) => {
+                let readings = readings?;
+                Ok(Box::new(move || readings))
+            }
+            None => Err(StepError::Cancelled),
+        }
+    }
+
+    /// Does the work, on one thread from its beginning to its end.
     async fn work(
         self: &Arc<Self>,
         index: StepIndex,
         parent: &Chain,
-        readings: Vec<Reading>,
+        readings: Readings,
         results: &BTreeMap<StepIndex, StepResult>,
     ) -> Result<Made, StepError> {
-        let fetch = inputs::fetch(&self.graph, &self.workspace, index, readings);
-        let readings = match self.workspace.cancel.run_until_cancelled(fetch).await {
-            Some(readings) => readings?,
-            None => return Err(StepError::Cancelled),
-        };
-        let job = steps::StepJob {
+        let mut job = steps::StepJob {
             solver: Arc::clone(self),
             index,
             parent: parent.clone(),
-            readings,
+            readings: Vec::new(),
             chains: results
                 .iter()
                 .map(|(index, result)| (*index, result.chain.clone()))
                 .collect(),
         };
-        let chains: Vec<Chain> = std::iter::once(parent.clone())
-            .chain(job.chains.values().cloned())
-            .collect();
-        let workspace = Arc::clone(&self.workspace);
-        let check = move || {
-            chains
-                .iter()
-                .try_for_each(|chain| workspace.check_chain(chain))
+        let cancel = steps::CancelHandle::default();
+        let made = {
+            let cancel = cancel.clone();
+            self.workspace.blocking(move || {
+                job.readings = readings();
+                let workspace = &job.solver.workspace;
+                workspace.check_chain(&job.parent)?;
+                for chain in job.chains.values() {
+                    workspace.check_chain(chain)?;
+                }
+                job.carry_out(&cancel)
+            })
         };
-        self.workspace.blocking(check).await?;
-        steps::carry_out(job).await
+        tokio::pin!(made);
+        tokio::select! {
+            made = &mut made => made,
+            () = self.workspace.cancel.cancelled() => {
+                cancel.cancel();
+                made.await
+            }
+        }
     }
 
     fn record(&self, keys: &Keys, record: &StepRecord, made: &Made) -> Result<(), BuildError> {

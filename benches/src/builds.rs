@@ -4,13 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rbuild_runner::job::Network;
+
 use crate::measure::{Times, peak_memory_of_all, run, settle};
 use crate::peers::{self, Peer};
 use crate::step::{self, take_bare};
 use crate::table::Table;
 use crate::{Bench, Result, inputs};
 
-/// RUN steps in the build of [`steps`].
+/// RUN steps in the build of [`steps`] that are measured.
 const STEPS: u32 = 50;
 /// Files in the context of [`copy`].
 const FILES: usize = 20_000;
@@ -28,47 +30,57 @@ impl Bench {
     }
 }
 
-/// 50 RUN steps in a new store, less the same build without them: what a step costs with all that the builder adds.
+/// 51 RUN steps in a new store, less the same build with one of them: what a step costs with all that the builder adds.
+/// What a build has once, such as its private network, is in both.
 pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("steps");
-    let (empty, full) = (place.join("empty"), place.join("full"));
+    let (one, full) = (place.join("one"), place.join("full"));
     let chain = place.join("chain");
-    for root in [&empty, &full, &chain.join("0")] {
-        inputs::base(root)?;
+    inputs::base(&chain.join("0"))?;
+    for (context, count) in [(&one, 1), (&full, 1 + STEPS)] {
+        inputs::base(context)?;
+        let start = ["FROM scratch".to_owned(), "COPY . /".to_owned()];
+        let runs = (0..count).map(|number| format!("RUN : {number}"));
+        inputs::dockerfile(&context.join("Dockerfile"), start.into_iter().chain(runs))?;
     }
-    let start = ["FROM scratch".to_owned(), "COPY . /".to_owned()];
-    inputs::dockerfile(&empty.join("Dockerfile"), &start)?;
-    let runs = (0..STEPS).map(|number| format!("RUN : {number}"));
-    inputs::dockerfile(&full.join("Dockerfile"), start.iter().cloned().chain(runs))?;
-    let (mut bare, mut step) = (Times::default(), Times::default());
-    for number in 0..if bench.is_quick { 3 } else { 9 } {
-        settle(&place)?;
-        let (mut without, mut with) = (Times::default(), Times::default());
-        without.take(|| run(&mut bench.build(&place.join(format!("store-e{number}")), &empty)))?;
-        with.take(|| run(&mut bench.build(&place.join(format!("store-f{number}")), &full)))?;
-        step.push(with.median().saturating_sub(without.median()));
-        for turn in 0..STEPS {
-            let scratch = place.join(format!("bare{number}-{turn}"));
-            take_bare(&mut bare, &chain, &scratch)?;
+    let rows = [
+        (
+            Network::Host,
+            "host",
+            "a step of 50 × `RUN : N`, host network",
+        ),
+        (Network::Private, "default", "the same, private network"),
+    ];
+    for (network, name, work) in rows {
+        let (mut bare, mut step) = (Times::default(), Times::default());
+        for number in 0..if bench.is_quick { 5 } else { 15 } {
+            settle(&place)?;
+            let [few, many] = [&one, &full].map(|context| {
+                let mut times = Times::default();
+                let context_name = context.file_name().unwrap_or_default();
+                let store = format!("store-{name}-{number}-{}", context_name.display());
+                let mut build = bench.build(&place.join(store), context);
+                build.args(["--network", name]);
+                times.take(|| run(&mut build)).map(|()| times.median())
+            });
+            step.push(many?.saturating_sub(few?));
+            for turn in 0..STEPS {
+                let scratch = place.join(format!("bare-{name}-{number}-{turn}"));
+                take_bare(&mut bare, &chain, &scratch, network)?;
+            }
+        }
+        let (yardstick, goal) = step::yardstick(network);
+        table.add_of_many(work, &step, STEPS, yardstick, &bare, goal);
+        for peer in peers.iter().filter(|_| network == Network::Host) {
+            let [mut few, mut many] = [(); 2].map(|()| Times::default());
+            few.take(|| run(&mut peer.build_cold(&one, "steps")))?;
+            many.take(|| run(&mut peer.build_cold(&full, "steps")))?;
+            let mut each = Times::default();
+            each.push(many.median().saturating_sub(few.median()));
+            table.beside(&peer.name, &each, STEPS);
         }
     }
-    table.add_of_many(
-        "a step of 50 × `RUN : N`",
-        &step,
-        STEPS,
-        step::BARE,
-        &bare,
-        1.5,
-    );
     let most = peak_memory_of_all(&mut bench.build(&place.join("store-memory"), &full))?;
-    for peer in peers {
-        let [mut without, mut with] = [(); 2].map(|()| Times::default());
-        without.take(|| run(&mut peer.build_cold(&empty, "steps")))?;
-        with.take(|| run(&mut peer.build_cold(&full, "steps")))?;
-        let mut each = Times::default();
-        each.push(with.median().saturating_sub(without.median()));
-        table.beside(&peer.name, &each, STEPS);
-    }
     let title = "memory of that build, all processes";
     table.add_bytes(title, most, "60 MB", 60_000_000, 1.0);
     Ok(())

@@ -14,7 +14,7 @@ use crate::table::Table;
 use crate::{Bench, Result, inputs};
 
 /// The floor step, as a yardstick.
-pub(crate) const BARE: &str = "clone3 + overlay + proc + pivot_root + exec + wait";
+const BARE: &str = "clone3 + overlay + proc + pivot_root + exec + wait";
 /// The same with a network namespace.
 const BARE_NET: &str = "the same with a net namespace";
 
@@ -151,10 +151,7 @@ impl Yard<'_> {
             let job = job(&lowers, &scratch, network);
             self.take_step(&mut step, job, private.as_ref())?;
         }
-        let (yardstick, goal) = match network {
-            Network::Host => (BARE, 1.5),
-            Network::None | Network::Private => (BARE_NET, 2.0),
-        };
+        let (yardstick, goal) = yardstick(network);
         table.add(work, &step, yardstick, &floor, goal);
         Ok(())
     }
@@ -181,15 +178,28 @@ impl Yard<'_> {
     }
 }
 
+/// What a step in a network is measured against, and how many times that it may take.
+pub(crate) fn yardstick(network: Network) -> (&'static str, f64) {
+    match network {
+        Network::Host => (BARE, 1.5),
+        Network::None | Network::Private => (BARE_NET, 2.0),
+    }
+}
+
 /// Takes the time of one floor step on one layer in the new directory `scratch`.
-pub(crate) fn take_bare(times: &mut Times, chain: &Path, scratch: &Path) -> Result<()> {
+pub(crate) fn take_bare(
+    times: &mut Times,
+    chain: &Path,
+    scratch: &Path,
+    network: Network,
+) -> Result<()> {
     fs::create_dir_all(scratch)?;
     let floor = Floor::prepare(&FloorSpec {
         chain: chain.to_owned(),
         layers: 1,
         scratch: scratch.to_owned(),
         program: PROGRAM.to_owned(),
-        network: Network::Host,
+        network,
     })?;
     times.take(|| Ok(floor.run()?))
 }

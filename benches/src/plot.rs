@@ -111,10 +111,11 @@ fn rounded_up(value: f64) -> f64 {
     fitting.unwrap_or(10.0) * power
 }
 
-/// Few digits, thousands as k.
+/// Few digits, tens of thousands as k, millions as M.
 fn short(value: f64) -> String {
     match value {
-        1000.0.. if value % 1000.0 == 0.0 => format!("{}k", value / 1000.0),
+        1e6.. => format!("{}M", trimmed(format!("{:.2}", value / 1e6))),
+        1e4.. => format!("{}k", trimmed(format!("{:.1}", value / 1e3))),
         100.0.. => format!("{value:.0}"),
         10.0.. => trimmed(format!("{value:.1}")),
         _ => trimmed(format!("{value:.2}")),

@@ -197,7 +197,8 @@ fn commands_that_are_named_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut pages = vec![root.join("README.md")];
     let docs = std::fs::read_dir(root.join("docs")).unwrap();
-    pages.extend(docs.map(|entry| entry.unwrap().path()));
+    let paths = docs.map(|entry| entry.unwrap().path());
+    pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     let mut command = super::command();
     command.build();
     let mut named = 0;

@@ -14,6 +14,8 @@ use crate::{Bench, Result, inputs};
 
 /// RUN steps in the build of [`steps`] that are measured.
 const STEPS: u32 = 50;
+/// The same for other builders, of which each takes half a second.
+const PEERS_STEPS: u32 = 10;
 /// Files in the context of [`copy`].
 const FILES: usize = 20_000;
 
@@ -34,10 +36,10 @@ impl Bench {
 /// What a build has once, such as its private network, is in both.
 pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<()> {
     let place = bench.work.join("steps");
-    let (one, full) = (place.join("one"), place.join("full"));
+    let (one, some, full) = (place.join("one"), place.join("some"), place.join("full"));
     let chain = place.join("chain");
     inputs::base(&chain.join("0"))?;
-    for (context, count) in [(&one, 1), (&full, 1 + STEPS)] {
+    for (context, count) in [(&one, 1), (&some, 1 + PEERS_STEPS), (&full, 1 + STEPS)] {
         inputs::base(context)?;
         let start = ["FROM scratch".to_owned(), "COPY . /".to_owned()];
         let runs = (0..count).map(|number| format!("RUN : {number}"));
@@ -53,7 +55,7 @@ pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<
     ];
     for (network, name, work) in rows {
         let (mut bare, mut step) = (Times::default(), Times::default());
-        for number in 0..if bench.is_quick { 5 } else { 15 } {
+        for number in 0..if bench.is_quick { 3 } else { 15 } {
             settle(&place)?;
             let [few, many] = [&one, &full].map(|context| {
                 let mut times = Times::default();
@@ -74,10 +76,10 @@ pub(crate) fn steps(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<
         for peer in peers.iter().filter(|_| network == Network::Host) {
             let [mut few, mut many] = [(); 2].map(|()| Times::default());
             few.take(|| run(&mut peer.build_cold(&one, "steps")))?;
-            many.take(|| run(&mut peer.build_cold(&full, "steps")))?;
+            many.take(|| run(&mut peer.build_cold(&some, "steps")))?;
             let mut each = Times::default();
             each.push(many.median().saturating_sub(few.median()));
-            table.beside(&peer.name, &each, STEPS);
+            table.beside(&peer.name, &each, PEERS_STEPS);
         }
     }
     let most = peak_memory_of_all(&mut bench.build(&place.join("store-memory"), &full))?;
@@ -121,7 +123,8 @@ pub(crate) fn noop(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<(
         run(&mut peer.build_as(&base, "noop", "base"))?;
         run(&mut peer.build(&context, "noop"))?;
     }
-    peers::again(table, peers, &context, "noop", 3)?;
+    let rounds = if bench.is_quick { 1 } else { 3 };
+    peers::again(table, peers, &context, "noop", rounds)?;
     let mut deciding = Times::default();
     deciding.push(build.median().saturating_sub(version.median()));
     table.add(
@@ -191,8 +194,10 @@ pub(crate) fn copy(bench: &Bench, table: &mut Table, peers: &[Peer]) -> Result<(
         &least,
         1.5,
     );
-    fs::write(context.join("files/d0000/f000000"), "changed for others")?;
-    peers::again(table, peers, &context, "copy0", 1)?;
+    if !bench.is_quick {
+        fs::write(context.join("files/d0000/f000000"), "changed for others")?;
+        peers::again(table, peers, &context, "copy0", 1)?;
+    }
     Ok(())
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn all(bench: &Bench, table: &mut Table) -> Result<()> {
 }
 
 fn rounds(bench: &Bench) -> usize {
-    if bench.is_quick { 3 } else { 5 }
+    if bench.is_quick { 2 } else { 5 }
 }
 
 /// The larger of `cp` and one pass of sha256 is what no builder can do without.
